@@ -1,0 +1,1 @@
+"""HTTP only: bytes to wire types, one call, wire types to bytes."""

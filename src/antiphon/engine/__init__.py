@@ -1,0 +1,1 @@
+"""The response loop: prepare, decide, emit, run, record."""

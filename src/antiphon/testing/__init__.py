@@ -1,0 +1,1 @@
+"""Shipped test doubles and contract suites, for this project and for whoever extends it."""

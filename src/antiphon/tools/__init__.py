@@ -1,0 +1,1 @@
+"""Tools: what the model sees of them and the items they become."""

@@ -1,0 +1,157 @@
+"""Tools that a request may offer to the model, and how it may be told to choose among them.
+
+Source: OpenAI's OpenAPI document, `Tool` and `ToolChoice*`; names judged by the `openai` package.
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from antiphon.wire.base import Sparse
+
+ToolName = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[a-zA-Z0-9_.-]+$")]
+
+
+class FunctionTool(Struct, kw_only=True, tag_field="type", tag="function"):
+    """A function of the client's. `strict` and `parameters` are always echoed: clients require them."""
+
+    name: ToolName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class TextFormat(Struct, tag_field="type", tag="text"):
+    """Free text."""
+
+
+class Grammar(Struct, kw_only=True, tag_field="type", tag="grammar"):
+    """Text that a grammar allows."""
+
+    definition: str
+    syntax: Literal["lark", "regex"]
+
+
+class CustomTool(Sparse, kw_only=True, tag_field="type", tag="custom"):
+    """A tool of the client's that takes free text."""
+
+    name: ToolName
+    description: str | None = None
+    format: TextFormat | Grammar | None = None
+    defer_loading: bool | None = None
+
+
+class NamespaceTool(Sparse, kw_only=True, tag_field="type", tag="namespace"):
+    """A named group of functions and custom tools."""
+
+    name: ToolName
+    description: str
+    tools: list[FunctionTool | CustomTool]
+
+
+class LocalShellTool(Sparse, tag_field="type", tag="local_shell"):
+    """A shell on the client's machine, one command a call."""
+
+
+class ShellTool(Sparse, kw_only=True, tag_field="type", tag="shell"):
+    """A shell, several commands a call; run by the client unless `environment` names a container."""
+
+    environment: dict[str, Any] | None = None
+
+
+class ApplyPatchTool(Sparse, tag_field="type", tag="apply_patch"):
+    """Lets the model edit files by diffs that the client applies."""
+
+
+class ComputerTool(Sparse, tag_field="type", tag="computer"):
+    """A computer that the client drives."""
+
+
+class ComputerUsePreviewTool(Struct, kw_only=True, tag_field="type", tag="computer_use_preview"):
+    """The earlier form of the computer tool."""
+
+    display_width: int
+    display_height: int
+    environment: Literal["windows", "mac", "linux", "ubuntu", "browser"]
+
+
+Tool = (
+    FunctionTool
+    | CustomTool
+    | NamespaceTool
+    | LocalShellTool
+    | ShellTool
+    | ApplyPatchTool
+    | ComputerTool
+    | ComputerUsePreviewTool
+)
+
+UNSERVED_TOOLS = frozenset(
+    {
+        "file_search",
+        "web_search",
+        "web_search_2025_08_26",
+        "web_search_preview",
+        "web_search_preview_2025_03_11",
+        "mcp",
+        "code_interpreter",
+        "image_generation",
+        "tool_search",
+        "programmatic_tool_calling",
+    }
+)
+"""Kinds that OpenAI's document knows and this release does not serve: asking for one is a 400 that names it."""
+
+ChoiceMode = Literal["none", "auto", "required"]
+
+
+class ChooseFunction(Struct, tag_field="type", tag="function"):
+    """The model must call this function."""
+
+    name: str
+
+
+class ChooseCustom(Struct, tag_field="type", tag="custom"):
+    """The model must call this custom tool."""
+
+    name: str
+
+
+class ChooseAllowed(Struct, kw_only=True, tag_field="type", tag="allowed_tools"):
+    """The model may (`auto`) or must (`required`) call one of these."""
+
+    mode: Literal["auto", "required"]
+    tools: list[dict[str, Any]]
+
+
+class ChooseShell(Struct, tag_field="type", tag="shell"):
+    """The model must call the shell."""
+
+
+class ChooseApplyPatch(Struct, tag_field="type", tag="apply_patch"):
+    """The model must call apply_patch."""
+
+
+class ChooseLocalShell(Struct, tag_field="type", tag="local_shell"):
+    """The model must call the local shell."""
+
+
+class ChooseComputer(Struct, tag_field="type", tag="computer"):
+    """The model must use the computer."""
+
+
+class ChooseComputerPreview(Struct, tag_field="type", tag="computer_use_preview"):
+    """The model must use the computer, in the earlier form."""
+
+
+ToolChoice = (
+    ChoiceMode
+    | ChooseFunction
+    | ChooseCustom
+    | ChooseAllowed
+    | ChooseShell
+    | ChooseApplyPatch
+    | ChooseLocalShell
+    | ChooseComputer
+    | ChooseComputerPreview
+)
