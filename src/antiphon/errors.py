@@ -13,7 +13,10 @@ handler and the terminal event of a stream.
     |                            |- TooLarge 413           `- Unavailable 503
 """
 
+import re
 from typing import Any
+
+import msgspec
 
 
 class ApiError(Exception):
@@ -168,3 +171,24 @@ class UpstreamRejected(Upstream):
         super().__init__(message, param=param, code=code, retry_after_s=retry_after_s)
         self.status = status
         self.type = kind or ("invalid_request_error" if 400 <= status < 500 else "upstream_error")
+
+
+_PATH = re.compile(r" - at `(?:key in )?\$(.*?)`$")
+_FIELD = re.compile(r"(?:missing required|contains unknown) field `(.+?)`")
+
+
+def misfit(error: msgspec.ValidationError | msgspec.DecodeError, at: str = "") -> InvalidRequest:
+    """A validation error as the client's: `param` is the dotted path of the field, below `at` if that is given."""
+    text = str(error)
+    found = _PATH.search(text)
+    path = (at + (found.group(1) if found else "")).lstrip(".").replace("[...]", "")
+    sentence = _PATH.sub("", text)
+    if field := _FIELD.search(sentence):
+        path = f"{path}.{field.group(1)}".lstrip(".")
+        code = "missing_required_parameter" if "missing" in sentence else "unknown_parameter"
+    elif isinstance(error, msgspec.ValidationError):
+        code = "invalid_type" if sentence.startswith("Expected `") and "got" in sentence else "invalid_value"
+    else:
+        code = "invalid_json"
+    where = f"Invalid {path!r}: " if path else ""
+    return InvalidRequest(f"{where}{sentence}.", param=path or None, code=code)

@@ -1,0 +1,466 @@
+"""From what a model says to what a client sees: items, their events, and their numbers.
+
+The emitter is pure: the same events fed in any batches give the same items, and the same events with the same numbers
+and ids. Sequence numbers, output indexes and item ids are given here and nowhere else; item ids derive from the
+response's id. So a run can be shown again later from its `Journal` alone, byte for byte.
+
+At most one message or reasoning item is open at a time. Function calls may be open side by side: a call is closed when
+the next begins, if its arguments are whole by then, else at the end of the turn (some hosts interleave them).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from antiphon.engine.state import Outcome, Turn, advance
+from antiphon.ids import child_id
+from antiphon.models.base import CallArguments, CallStart, Finish, ModelEvent, Served, Text, Tokens
+from antiphon.models.base import Reasoning as ReasoningEvent
+from antiphon.models.base import Refusal as RefusalEvent
+from antiphon.tools.client import Offer, Place, progress
+from antiphon.wire.calls import Made, item_of
+from antiphon.wire.events import (
+    ContentPartAdded,
+    ContentPartDone,
+    Event,
+    FunctionArgumentsDelta,
+    FunctionArgumentsDone,
+    OutputItemAdded,
+    OutputItemDone,
+    ReasoningTextDelta,
+    ReasoningTextDone,
+    RefusalDelta,
+    RefusalDone,
+    ResponseCancelled,
+    ResponseCompleted,
+    ResponseCreated,
+    ResponseEvent,
+    ResponseFailed,
+    ResponseIncomplete,
+    ResponseInProgress,
+    TextDelta,
+    TextDone,
+)
+from antiphon.wire.items import (
+    FunctionCall,
+    Item,
+    Logprob,
+    Message,
+    OutputPart,
+    OutputText,
+    Reasoning,
+    ReasoningText,
+    Refusal,
+    Status,
+)
+from antiphon.wire.responses import IncompleteDetails, Response, ResponseStatus, Usage
+
+PartKind = Literal["text", "refusal", "reasoning"]
+Seal = Callable[[str], str]
+"""Encrypts a reasoning text; deterministic, so that a journal gives the same bytes again."""
+
+
+class Journal(Struct, frozen=True, array_like=True):
+    """What a run's stream can be made from again, beside the stored response."""
+
+    service_tier: str
+    sealed: bool
+    events: list[ModelEvent]
+
+
+class _OpenPart:
+    """The content part that is being written: its kind, its text so far, and its place in the item."""
+
+    __slots__ = ("index", "kind", "logprobs", "texts")
+
+    def __init__(self, kind: PartKind, index: int) -> None:
+        self.kind = kind
+        self.index = index
+        self.texts: list[str] = []
+        self.logprobs: list[Logprob] = []
+
+    def part(self) -> OutputPart:
+        text = "".join(self.texts)
+        if self.kind == "text":
+            return OutputText(text=text, annotations=[], logprobs=self.logprobs)
+        return Refusal(text) if self.kind == "refusal" else ReasoningText(text)
+
+
+class _OpenItem:
+    """The message or reasoning item that is being written."""
+
+    __slots__ = ("id", "open", "output_index", "parts", "reasoning")
+
+    def __init__(self, item_id: str, output_index: int, *, reasoning: bool) -> None:
+        self.id = item_id
+        self.output_index = output_index
+        self.reasoning = reasoning
+        self.parts: list[OutputPart] = []
+        self.open: _OpenPart | None = None
+
+
+class _OpenCall:
+    """A function call that is being written. Only plain functions are shown before they are whole (`output_index`)."""
+
+    __slots__ = ("call_id", "id", "name", "offer", "output_index", "texts")
+
+    def __init__(self, call_id: str, name: str, offer: Offer | None) -> None:
+        self.call_id = call_id
+        self.name = name
+        self.offer = offer
+        self.id = ""
+        self.output_index = -1
+        self.texts: list[str] = []
+
+    @property
+    def kind(self) -> str:
+        return self.offer.kind if self.offer else "function"
+
+    def made(self, status: Status) -> Made:
+        name, namespace = (self.offer.name, self.offer.namespace) if self.offer else (self.name, None)
+        arguments = "".join(self.texts) or ("{}" if status == "completed" else "")
+        return Made(
+            id=self.id, call_id=self.call_id, name=name, namespace=namespace, arguments=arguments, status=status
+        )
+
+
+class Emitter:
+    """Turns the model events of one run into wire events.
+
+    Call `open` once, `feed` for each batch, `close` once. `turn` is what `state.decide` wants to know in between;
+    `response` is the response as it stands; `journal` everything that was fed.
+    """
+
+    def __init__(self, response: Response, offers: Mapping[str, Offer], seal: Seal | None = None) -> None:
+        self.response = response
+        self.turn = Turn(finish=None)
+        self.journal: list[ModelEvent] = []
+        self._offers = offers
+        self._seal = seal
+        self._number = -1
+        self._output: dict[int, Item] = {}
+        self._next_index = 0
+        self._started = 0
+        self._item: _OpenItem | None = None
+        self._calls: dict[int, _OpenCall] = {}
+        self._fault: str | None = None
+        self._usage: Usage | None = None
+
+    # ------------------------------------------------------------ the three calls
+
+    def open(self) -> list[Event]:
+        """The first two events."""
+        return [
+            ResponseCreated(sequence_number=self._next(), response=self.response),
+            ResponseInProgress(sequence_number=self._next(), response=self.response),
+        ]
+
+    def feed(self, batch: list[ModelEvent]) -> list[Event]:
+        """The events that a batch of model events leads to."""
+        self.journal += batch
+        out: list[Event] = []
+        for event in batch:
+            _FEEDERS[type(event)](self, event, out)
+        return out
+
+    def close(self, outcome: Outcome) -> list[Event]:
+        """The last events: what is still open is closed as incomplete, then the one terminal event."""
+        out: list[Event] = []
+        self._close_all("incomplete", out, broken=True)
+        status = advance(self.response.status, outcome.cause)
+        self.response = msgspec.structs.replace(
+            self.response,
+            status=status,
+            completed_at=outcome.at if status == "completed" else None,
+            error=outcome.error,
+            incomplete_details=_INCOMPLETE.get(outcome.cause),
+            output=[self._output[index] for index in sorted(self._output)],
+            usage=self._usage,
+        )
+        out.append(_TERMINAL_EVENTS[status](sequence_number=self._next(), response=self.response))
+        return out
+
+    # ------------------------------------------------------------ messages and reasoning
+
+    def _text(self, event: Text, out: list[Event]) -> None:
+        if not event.text and not event.logprobs:
+            return
+        item, part = self._part("text", event.text, out)
+        part.logprobs += event.logprobs
+        out.append(
+            TextDelta(
+                sequence_number=self._next(),
+                output_index=item.output_index,
+                item_id=item.id,
+                content_index=part.index,
+                delta=event.text,
+                logprobs=event.logprobs,
+            )
+        )
+
+    def _refusal(self, event: RefusalEvent, out: list[Event]) -> None:
+        if event.text:
+            item, part = self._part("refusal", event.text, out)
+            where = {"output_index": item.output_index, "item_id": item.id, "content_index": part.index}
+            out.append(RefusalDelta(sequence_number=self._next(), delta=event.text, **where))
+
+    def _reasoning(self, event: ReasoningEvent, out: list[Event]) -> None:
+        if event.text:
+            item, part = self._part("reasoning", event.text, out)
+            where = {"output_index": item.output_index, "item_id": item.id, "content_index": part.index}
+            out.append(ReasoningTextDelta(sequence_number=self._next(), delta=event.text, **where))
+
+    def _part(self, kind: PartKind, text: str, out: list[Event]) -> tuple[_OpenItem, _OpenPart]:
+        """The open part of this kind, opened if need be, with the text added."""
+        item = self._item
+        if item is None or item.open is None or item.open.kind != kind:
+            item = self._open_part(kind, out)
+        part = item.open
+        assert part is not None
+        part.texts.append(text)
+        return item, part
+
+    def _open_part(self, kind: PartKind, out: list[Event]) -> _OpenItem:
+        """Opens a part of this kind, in the open item if it fits there, else in a new one."""
+        reasoning = kind == "reasoning"
+        if self._item is not None and self._item.reasoning != reasoning:
+            self._close_item("completed", out)
+        if self._item is None:
+            index = self._take_index()
+            item = _OpenItem(child_id(self.response.id, "rs" if reasoning else "msg", index), index, reasoning=reasoning)
+            self._item = item
+            blank: Item = (
+                Reasoning(id=item.id, summary=[], content=[], status="in_progress")
+                if reasoning
+                else Message(id=item.id, role="assistant", content=[], status="in_progress")
+            )
+            out.append(OutputItemAdded(sequence_number=self._next(), output_index=index, item=blank))
+        item = self._item
+        self._close_part(item, out)
+        item.open = _OpenPart(kind, len(item.parts))
+        out.append(
+            ContentPartAdded(
+                sequence_number=self._next(),
+                output_index=item.output_index,
+                item_id=item.id,
+                content_index=item.open.index,
+                part=item.open.part(),
+            )
+        )
+        return item
+
+    def _close_part(self, item: _OpenItem, out: list[Event]) -> None:
+        if item.open is None:
+            return
+        opened, item.open = item.open, None
+        part = opened.part()
+        item.parts.append(part)
+        where = {"output_index": item.output_index, "item_id": item.id, "content_index": opened.index}
+        if isinstance(part, OutputText):
+            done: Event = TextDone(sequence_number=self._next(), text=part.text, logprobs=part.logprobs, **where)
+        elif isinstance(part, Refusal):
+            done = RefusalDone(sequence_number=self._next(), refusal=part.refusal, **where)
+        else:
+            done = ReasoningTextDone(sequence_number=self._next(), text=part.text, **where)
+        out.append(done)
+        out.append(ContentPartDone(sequence_number=self._next(), part=part, **where))
+
+    def _close_item(self, status: Status, out: list[Event]) -> None:
+        if self._item is None:
+            return
+        item = self._item
+        self._close_part(item, out)
+        self._item = None
+        whole: Item
+        if item.reasoning:
+            texts = [part for part in item.parts if isinstance(part, ReasoningText)]
+            sealed = self._seal("".join(part.text for part in texts)) if self._seal else None
+            whole = Reasoning(id=item.id, summary=[], content=texts, encrypted_content=sealed, status=status)
+        else:
+            content = [part for part in item.parts if not isinstance(part, ReasoningText)]
+            whole = Message(id=item.id, role="assistant", content=list(content), status=status)
+        self._finish_item(item.output_index, whole, out)
+
+    # ------------------------------------------------------------ calls
+
+    def _call_start(self, event: CallStart, out: list[Event]) -> None:
+        self._close_item("completed", out)
+        for index in [index for index, call in self._calls.items() if _is_whole(call)]:
+            self._close_call(index, "completed", out)
+        if event.index in self._calls:
+            self._close_call(event.index, "completed", out)
+        offer = self._offers.get(event.name)
+        call_id = event.call_id or child_id(self.response.id, "call", self._started)
+        self._started += 1
+        call = _OpenCall(call_id, event.name, offer)
+        self._calls[event.index] = call
+        if call.kind == "function":
+            call.output_index = self._take_index()
+            call.id = child_id(self.response.id, "fc", call.output_index)
+            made = call.made("in_progress")
+            blank = FunctionCall(
+                id=call.id,
+                call_id=call_id,
+                name=made.name,
+                arguments="",
+                namespace=made.namespace,
+                status="in_progress",
+            )
+            out.append(OutputItemAdded(sequence_number=self._next(), output_index=call.output_index, item=blank))
+
+    def _call_arguments(self, event: CallArguments, out: list[Event]) -> None:
+        if not event.text:
+            return
+        call = self._calls.get(event.index)
+        if call is None:
+            self._fault = "The model host sent arguments of a call that was not open."
+            return
+        call.texts.append(event.text)
+        if call.output_index >= 0:
+            out.append(
+                FunctionArgumentsDelta(
+                    sequence_number=self._next(), output_index=call.output_index, item_id=call.id, delta=event.text
+                )
+            )
+
+    def _close_call(self, index: int, status: Status, out: list[Event]) -> None:
+        call = self._calls.pop(index)
+        if call.output_index >= 0:
+            self._close_function(call, status, out)
+            return
+        # The other kinds say what they are only when whole: one that was cut off was never shown.
+        if status != "completed":
+            return
+        output_index = self._next_index
+        call.id = child_id(self.response.id, _CALL_PREFIXES.get(call.kind, "call"), output_index)
+        try:
+            added, item = item_of(call.kind, call.made("in_progress")), item_of(call.kind, call.made(status))
+        except ValueError as error:
+            self._fault = str(error)
+            return
+        self._take_index()
+        out.append(OutputItemAdded(sequence_number=self._next(), output_index=output_index, item=_blank(added)))
+        out.extend(progress(item, Place(item_id=call.id, output_index=output_index, next_number=self._next)))
+        self._finish_item(output_index, item, out)
+
+    def _close_function(self, call: _OpenCall, status: Status, out: list[Event]) -> None:
+        if status == "completed" and (fault := _fault_of(call)):
+            self._fault, status = fault, "incomplete"
+        made = call.made(status)
+        out.append(
+            FunctionArgumentsDone(
+                sequence_number=self._next(),
+                output_index=call.output_index,
+                item_id=call.id,
+                name=made.name,
+                arguments=made.arguments,
+            )
+        )
+        self._finish_item(call.output_index, item_of("function", made), out)
+
+    # ------------------------------------------------------------ shared
+
+    def _tokens(self, event: Tokens, _out: list[Event]) -> None:
+        self._usage = event.usage()
+
+    def _served(self, event: Served, _out: list[Event]) -> None:
+        self.response = msgspec.structs.replace(self.response, service_tier=event.service_tier)
+
+    def _finish(self, event: Finish, out: list[Event]) -> None:
+        self._close_all("completed" if event.reason in ("stop", "calls") else "incomplete", out)
+        self.turn = Turn(finish=event.reason, fault=self._fault)
+
+    def _close_all(self, status: Status, out: list[Event], *, broken: bool = False) -> None:
+        """Closes what is open. A limit cuts off what came last; calls whose arguments are whole by then are whole."""
+        self._close_item(status, out)
+        for index, call in list(self._calls.items()):
+            self._close_call(index, "completed" if not broken and _is_whole(call) else status, out)
+
+    def _finish_item(self, output_index: int, item: Item, out: list[Event]) -> None:
+        self._output[output_index] = item
+        out.append(OutputItemDone(sequence_number=self._next(), output_index=output_index, item=item))
+
+    def _take_index(self) -> int:
+        self._next_index += 1
+        return self._next_index - 1
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
+
+
+def _fault_of(call: _OpenCall) -> str | None:
+    """What is wrong with a finished function call's arguments: they must be JSON, or empty."""
+    text = "".join(call.texts)
+    try:
+        if text:
+            msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        return f"The model called {call.name!r} with arguments that are not JSON: {error}."
+    return None
+
+
+def _is_whole(call: _OpenCall) -> bool:
+    return bool(call.texts) and _fault_of(call) is None
+
+
+def _blank(item: Item) -> Item:
+    """A call as it is announced: with its input still to come where a stream brings it."""
+    if hasattr(item, "input"):
+        return msgspec.structs.replace(item, input="")
+    return item
+
+
+_FEEDERS: dict[type, Callable[[Emitter, Any, list[Event]], None]] = {
+    Text: Emitter._text,
+    RefusalEvent: Emitter._refusal,
+    ReasoningEvent: Emitter._reasoning,
+    CallStart: Emitter._call_start,
+    CallArguments: Emitter._call_arguments,
+    Tokens: Emitter._tokens,
+    Served: Emitter._served,
+    Finish: Emitter._finish,
+}
+_CALL_PREFIXES = {
+    "custom": "ctc",
+    "local_shell": "lsh",
+    "shell": "sh",
+    "apply_patch": "apc",
+    "computer": "cu",
+    "computer_use_preview": "cu",
+}
+_INCOMPLETE = {"limit": IncompleteDetails("max_output_tokens"), "filter": IncompleteDetails("content_filter")}
+_TERMINAL_EVENTS: dict[ResponseStatus, type[ResponseEvent]] = {
+    "completed": ResponseCompleted,
+    "incomplete": ResponseIncomplete,
+    "failed": ResponseFailed,
+    "cancelled": ResponseCancelled,
+}
+
+
+def again(response: Response, journal: Journal, offers: Mapping[str, Offer], seal: Seal | None) -> list[Event]:
+    """All events of a finished run, as they were sent, from its stored response and its journal."""
+    begun = msgspec.structs.replace(
+        response,
+        status="in_progress",
+        output=[],
+        completed_at=None,
+        error=None,
+        incomplete_details=None,
+        usage=None,
+        service_tier=journal.service_tier,
+    )
+    emitter = Emitter(begun, offers, seal if journal.sealed else None)
+    cause = _CAUSES[response.status] if response.incomplete_details is None else _LIMITS[response.incomplete_details.reason]
+    outcome = Outcome(cause=cause, at=response.completed_at or 0, error=response.error)
+    return [*emitter.open(), *emitter.feed(journal.events), *emitter.close(outcome)]
+
+
+_CAUSES: dict[str, Literal["complete", "fail", "cancel"]] = {
+    "completed": "complete",
+    "failed": "fail",
+    "cancelled": "cancel",
+}
+_LIMITS: dict[str, Literal["limit", "filter"]] = {"max_output_tokens": "limit", "content_filter": "filter"}
