@@ -1,0 +1,406 @@
+"""The rules of a Responses stream that clients depend on, as one function over the raw bytes.
+
+`check` reads what a client got from `POST /v1/responses` with `stream: true` (or from a retrieved stream) and raises
+`Broken` with every rule that does not hold: framing, numbering, order, identity, agreement of deltas, done events and
+the final response, and validity for the `openai` package's own type of each event. Works on any server's stream.
+"""
+
+import functools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec import Struct, field
+
+TERMINAL = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
+WHOLE = ("response.created", "response.in_progress", "response.queued", *TERMINAL)
+NEVER_NULL = (
+    *("id", "object", "created_at", "status", "model", "output", "tools", "tool_choice", "truncation"),
+    *("parallel_tool_calls", "text", "top_p", "presence_penalty", "frequency_penalty", "top_logprobs", "temperature"),
+    *("store", "background", "service_tier", "metadata"),
+)
+MAY_BE_NULL = (
+    *("completed_at", "incomplete_details", "previous_response_id", "instructions", "error", "reasoning", "usage"),
+    *("max_output_tokens", "max_tool_calls", "safety_identifier", "prompt_cache_key"),
+)
+BEYOND_SDK = frozenset(
+    {
+        ("Response", "presence_penalty"),  # Open Responses requires it
+        ("Response", "frequency_penalty"),  # Open Responses requires it
+        ("Response", "store"),  # Open Responses requires it
+        ("ResponseError", "type"),  # the host's own kind of error, beside the code that clients know
+        ("ResponseError", "param"),  # the field that the error is about
+        ("ResponseFunctionCallArgumentsDoneEvent", "name"),  # required by OpenAI's document, absent from the package
+        ("Logprob", "bytes"),  # as in the final part; the event's type in the package lacks it
+        ("LogprobTopLogprob", "bytes"),  # likewise
+    }
+)
+"""Fields that are sent although the package's type does not name them, each with its reason."""
+
+UNKNOWN_TO_SDK = frozenset({"response.cancelled"})
+"""Events of OpenAI's and our API that the package has no type for."""
+
+PART_TYPES = {"output_text": "text", "refusal": "refusal", "reasoning_text": "text"}
+"""Kinds of content part, and the field of the part and of its done event that holds the whole."""
+STREAMED_FIELDS = {
+    "response.function_call_arguments": ("function_call", "arguments"),
+    "response.custom_tool_call_input": ("custom_tool_call", "input"),
+}
+"""Pairs of delta and done events that build up one field of an item."""
+
+
+class Broken(AssertionError):
+    """Rules that a stream breaks, one a line."""
+
+
+class Part(Struct):
+    """A content part while it is being streamed."""
+
+    kind: str
+    pieces: list[str] = field(default_factory=list)
+    whole: str | None = None
+    done: bool = False
+
+
+class Open(Struct):
+    """An output item while it is being streamed."""
+
+    item: dict[str, Any]
+    parts: list[Part] = field(default_factory=list)
+    pieces: list[str] = field(default_factory=list)
+    whole: str | None = None
+    commands: dict[int, list[str]] = field(default_factory=dict)
+    done: dict[str, Any] | None = None
+
+
+class Stream(Struct, kw_only=True):
+    """A stream that keeps the rules."""
+
+    events: list[dict[str, Any]]
+    frames: list[bytes]
+    items: list[dict[str, Any]]
+
+    @property
+    def response(self) -> dict[str, Any]:
+        """The response as the terminal event has it."""
+        found: dict[str, Any] = self.events[-1]["response"]
+        return found
+
+    @property
+    def types(self) -> list[str]:
+        """The type of every event, in order."""
+        return [event["type"] for event in self.events]
+
+    @property
+    def text(self) -> str:
+        """All output text."""
+        return "".join(
+            part["text"]
+            for item in self.items
+            if item["type"] == "message"
+            for part in item["content"]
+            if part["type"] == "output_text"
+        )
+
+    def deltas(self, kind: str = "response.output_text.delta") -> list[str]:
+        """The deltas of one kind, in order."""
+        return [event["delta"] for event in self.events if event["type"] == kind]
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """The output items of one type."""
+        return [item for item in self.items if item["type"] == kind]
+
+
+def check(raw: bytes, *, sdk: bool = True) -> Stream:
+    """The stream, if it keeps every rule. Raises `Broken` otherwise. `sdk=False` leaves the package's types out."""
+    frames, broken = _frames(raw)
+    events: list[dict[str, Any]] = []
+    for number, frame in enumerate(frames):
+        broken += [f"frame {number}: {problem}" for problem in _frame_problems(frame, events)]
+    if not broken:
+        state = _Order()
+        for event in events:
+            broken += [f"event {event['sequence_number']} {event['type']}: {x}" for x in state.problems(event)]
+        broken += state.end()
+        if sdk:
+            broken += [problem for event in events for problem in sdk_problems(event)]
+    if broken:
+        shown = "\n".join(broken[:20])
+        raise Broken(f"{len(broken)} broken rules:\n{shown}\n--- stream ---\n{raw[:6000].decode(errors='replace')}")
+    return Stream(events=events, frames=frames, items=state.items())
+
+
+def _frames(raw: bytes) -> tuple[list[bytes], list[str]]:
+    """The frames before `[DONE]`."""
+    if not raw.endswith(b"\n\n"):
+        return [], [f"the stream does not end with an empty line: {raw[-200:]!r}"]
+    frames = raw[:-2].split(b"\n\n")
+    if frames[-1] != b"data: [DONE]":
+        return [], [f"the last frame is not [DONE]: {frames[-1][:200]!r}"]
+    return frames[:-1], []
+
+
+def _frame_problems(frame: bytes, events: list[dict[str, Any]]) -> Iterator[str]:
+    """What is wrong with a frame; a good one is added to `events`."""
+    lines = frame.split(b"\n")
+    if len(lines) != 2 or not lines[0].startswith(b"event: ") or not lines[1].startswith(b"data: "):
+        yield f"not one event line and one data line: {frame[:200]!r}"
+        return
+    try:
+        event = json.loads(lines[1][6:])
+    except ValueError as error:
+        yield f"data is not JSON ({error}): {lines[1][:200]!r}"
+        return
+    if event.get("type") != lines[0][7:].decode():
+        yield f"event line {lines[0]!r} but type {event.get('type')!r}"
+    if event.get("sequence_number") != len(events):
+        yield f"sequence_number {event.get('sequence_number')!r}, expected {len(events)}"
+    events.append(event)
+
+
+class _Order:
+    """Where the stream stands: which items and parts are open, and what was said about them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.response_id: str | None = None
+        self.terminal: dict[str, Any] | None = None
+        self.open: list[Open] = []
+
+    def problems(self, event: dict[str, Any]) -> Iterator[str]:
+        """What is wrong with the next event."""
+        kind, position = event["type"], self.count
+        self.count += 1
+        if self.terminal is not None:
+            yield f"after the terminal event {self.terminal['type']}"
+        if position < 2 and kind != ("response.created", "response.in_progress")[position]:
+            yield f"expected {('response.created', 'response.in_progress')[position]}"
+        if position >= 2 and kind in ("response.created", "response.in_progress"):
+            yield "comes again"
+        if kind in WHOLE:
+            yield from self._whole(event)
+        elif kind == "response.output_item.added":
+            yield from self._item_added(event)
+        elif kind != "error":
+            yield from self._within(event)
+
+    def _whole(self, event: dict[str, Any]) -> Iterator[str]:
+        response, kind = event["response"], event["type"]
+        yield from whole_problems(response)
+        self.response_id = self.response_id or response.get("id")
+        if response.get("id") != self.response_id:
+            yield f"response id {response.get('id')!r}, was {self.response_id!r}"
+        expected = kind.removeprefix("response.").replace("created", "in_progress")
+        if response.get("status") != expected and not (kind == "response.created" and response["status"] == "queued"):
+            yield f"status {response.get('status')!r}, expected {expected!r}"
+        if kind in TERMINAL:
+            self.terminal = event
+        elif response.get("output") != [] or response.get("error") is not None or response.get("usage") is not None:
+            yield f"output, error or usage before the end: {response.get('output')!r}, {response.get('error')!r}"
+
+    def _item_added(self, event: dict[str, Any]) -> Iterator[str]:
+        item = event["item"]
+        if event["output_index"] != len(self.open):
+            yield f"output_index {event['output_index']}, expected {len(self.open)}"
+        if not item.get("id") or item["id"] in [other.item["id"] for other in self.open]:
+            yield f"item id {item.get('id')!r} is missing or taken"
+        if item["type"] != "reasoning" and item.get("status") != "in_progress":
+            yield f"status of a new item is {item.get('status')!r}"
+        self.open.append(Open(item))
+
+    def _within(self, event: dict[str, Any]) -> Iterator[str]:
+        index = event.get("output_index")
+        if not isinstance(index, int) or index >= len(self.open):
+            yield f"output_index {index!r} was never added"
+            return
+        state = self.open[index]
+        if state.done is not None:
+            yield "the item is done already"
+        if "item_id" in event and event["item_id"] != state.item["id"]:
+            yield f"item_id {event['item_id']!r}, expected {state.item['id']!r}"
+        kind = event["type"]
+        if kind == "response.output_item.done":
+            yield from _item_done(state, event)
+        elif "content_index" in event:
+            yield from _part_event(state, event)
+        elif kind.startswith("response.shell_call_command."):
+            yield from _command_event(state, event)
+        elif kind.rpartition(".")[0] in STREAMED_FIELDS:
+            yield from _field_event(state, event)
+
+    def items(self) -> list[dict[str, Any]]:
+        """The items as their done events have them."""
+        return [state.done for state in self.open if state.done is not None]
+
+    def end(self) -> Iterator[str]:
+        """What is wrong with the stream as a whole."""
+        if self.terminal is None:
+            yield "no terminal event"
+            return
+        for state in self.open:
+            if state.done is None:
+                yield f"item {state.item['id']} is never done"
+        response = self.terminal["response"]
+        if response["output"] != self.items():
+            yield f"final output {response['output']!r} is not the done items {self.items()!r}"
+        if response["status"] == "completed" and response["completed_at"] is None:
+            yield "completed without completed_at"
+        if (response["status"] == "failed") != (response["error"] is not None):
+            yield f"status {response['status']} with error {response['error']!r}"
+        if (response["status"] == "incomplete") != (response["incomplete_details"] is not None):
+            yield f"status {response['status']} with incomplete_details {response['incomplete_details']!r}"
+
+
+def whole_problems(response: dict[str, Any]) -> Iterator[str]:
+    """Fields of a response object that are missing, or null where clients forbid it."""
+    for name in NEVER_NULL:
+        if response.get(name) is None:
+            yield f"response.{name} is missing or null"
+    for name in MAY_BE_NULL:
+        if name not in response:
+            yield f"response.{name} is missing"
+    if (usage := response.get("usage")) is not None:
+        for part, name in (("input_tokens_details", "cached_tokens"), ("output_tokens_details", "reasoning_tokens")):
+            if not isinstance(usage.get(part, {}).get(name), int):
+                yield f"usage.{part}.{name} is missing"
+
+
+def _part_event(state: Open, event: dict[str, Any]) -> Iterator[str]:
+    """`content_part.added`, deltas, the kind's own done, `content_part.done`: in this order for each part."""
+    kind, index, parts = event["type"], event["content_index"], state.parts
+    if kind == "response.content_part.added":
+        if index != len(parts) or (parts and not parts[-1].done):
+            yield f"content_index {index} after {len(parts)} parts, or the part before it is open"
+        parts.append(Part(event["part"]["type"]))
+        return
+    if index >= len(parts):
+        yield f"content_index {index} was never added"
+        return
+    part = parts[index]
+    if part.done:
+        yield "the part is done already"
+    if kind == "response.content_part.done":
+        part.done = True
+        if part.whole is None:
+            yield f"no response.{part.kind}.done before it"
+        if event["part"]["type"] != part.kind or event["part"].get(PART_TYPES[part.kind]) != part.whole:
+            yield f"part {event['part']!r} is not what was streamed: {part.whole!r}"
+    elif kind == f"response.{part.kind}.delta":
+        if part.whole is not None:
+            yield "a delta after the text was done"
+        part.pieces.append(event["delta"])
+    elif kind == f"response.{part.kind}.done":
+        part.whole = event[PART_TYPES[part.kind]]
+        if "".join(part.pieces) != part.whole:
+            yield f"deltas {part.pieces!r} do not make {part.whole!r}"
+    elif not kind.endswith("annotation.added"):
+        yield f"does not belong to a part of type {part.kind}"
+
+
+def _field_event(state: Open, event: dict[str, Any]) -> Iterator[str]:
+    family, _, phase = event["type"].rpartition(".")
+    item_type, name = STREAMED_FIELDS[family]
+    if state.item["type"] != item_type:
+        yield f"belongs to a {item_type}, not to a {state.item['type']}"
+    if state.whole is not None:
+        yield "after the field was done"
+    if phase == "delta":
+        state.pieces.append(event["delta"])
+        return
+    state.whole = event[name]
+    if "".join(state.pieces) != state.whole:
+        yield f"deltas {state.pieces!r} do not make {state.whole!r}"
+
+
+def _command_event(state: Open, event: dict[str, Any]) -> Iterator[str]:
+    phase, index = event["type"].rpartition(".")[2], event["command_index"]
+    if phase == "added":
+        state.commands[index] = [event["command"]]
+    elif index not in state.commands:
+        yield f"command {index} was never added"
+    elif phase == "delta":
+        state.commands[index].append(event["delta"])
+    elif "".join(state.commands[index]) != event["command"]:
+        yield f"deltas {state.commands[index]!r} do not make {event['command']!r}"
+
+
+def _item_done(state: Open, event: dict[str, Any]) -> Iterator[str]:
+    item, state.done = event["item"], event["item"]
+    if (item["id"], item["type"]) != (state.item["id"], state.item["type"]):
+        yield f"item {item['id']}/{item['type']}, added as {state.item['id']}/{state.item['type']}"
+    if item["type"] != "reasoning" and item.get("status") not in ("completed", "incomplete", "failed"):
+        yield f"status of a done item is {item.get('status')!r}"
+    if any(not part.done for part in state.parts):
+        yield "with an open part"
+    if item["type"] in ("message", "reasoning"):
+        content = [(part["type"], part.get(PART_TYPES.get(part["type"], ""))) for part in item.get("content") or []]
+        if content != [(part.kind, part.whole) for part in state.parts]:
+            yield f"content {content!r} is not what was streamed"
+    for part in item.get("content") or [] if item["type"] == "message" else []:
+        if part["type"] == "output_text" and not (
+            isinstance(part.get("annotations"), list) and isinstance(part.get("logprobs"), list)
+        ):
+            yield "output_text without the arrays annotations and logprobs"
+    for item_type, name in STREAMED_FIELDS.values():
+        if item["type"] == item_type and item[name] != state.whole:
+            yield f"{name} {item[name]!r} is not what was streamed: {state.whole!r}"
+
+
+# ---------------------------------------------------------------- the package's own types
+
+
+@functools.cache
+def _sdk_types() -> dict[str, Any]:
+    """The package's class for each event type. The package is needed only where streams are checked."""
+    import typing
+
+    from openai.types.responses import ResponseStreamEvent
+
+    union = typing.get_args(ResponseStreamEvent)[0]
+    return {typing.get_args(kind.model_fields["type"].annotation)[0]: kind for kind in typing.get_args(union)}
+
+
+@functools.cache
+def _sdk_union() -> Any:
+    import pydantic
+    from openai.types.responses import ResponseStreamEvent
+
+    return pydantic.TypeAdapter(ResponseStreamEvent)
+
+
+def sdk_problems(event: dict[str, Any]) -> list[str]:
+    """Where an event is not what the package's type for it says: missing, wrong or unknown fields."""
+    kind = _sdk_types().get(event["type"])
+    where = f"event {event.get('sequence_number')} {event['type']}"
+    if kind is None:
+        return [] if event["type"] in UNKNOWN_TO_SDK else [f"{where}: the package has no such event"]
+    try:
+        found = _sdk_union().validate_python(event, strict=True)
+    except ValueError:
+        return [f"{where}: {_why(kind, event)}"]
+    if type(found) is not kind:
+        return [f"{where}: the package takes it for a {type(found).__name__}"]
+    return [f"{where}: unknown field {name}" for name in unknown_fields(found)]
+
+
+def _why(kind: Any, event: dict[str, Any]) -> str:
+    """The package's complaint, from the one class that should have fitted."""
+    try:
+        kind.model_validate(event, strict=True)
+    except ValueError as error:
+        return str(error)
+    return "valid for its class but not for the union"
+
+
+def unknown_fields(model: Any, path: str = "") -> Iterator[str]:
+    """Fields anywhere in a package object that its types do not name and `BEYOND_SDK` does not excuse."""
+    if isinstance(model, list):
+        for index, value in enumerate(model):
+            yield from unknown_fields(value, f"{path}[{index}]")
+    if not hasattr(model, "model_extra"):
+        return
+    for name in model.model_extra or ():
+        if (type(model).__name__, name) not in BEYOND_SDK:
+            yield f"{path}.{name} of {type(model).__name__}".lstrip(".")
+    for name in type(model).model_fields:
+        yield from unknown_fields(getattr(model, name), f"{path}.{name}")
