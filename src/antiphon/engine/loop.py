@@ -1,0 +1,81 @@
+"""The response loop: asks the model, shows what it says, and ends the response exactly once.
+
+It is an async generator of event batches. What is raised before the first batch is the client's HTTP error; from then
+on whatever happens ends in one terminal event.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+
+from antiphon.engine.emit import Emitter
+from antiphon.engine.prepare import trimmed
+from antiphon.engine.run import Engine, Run
+from antiphon.engine.state import Outcome, decide
+from antiphon.errors import ApiError, ContextTooLong, RateLimited
+from antiphon.models.base import Access, ModelRequest, ModelStream, Provider
+from antiphon.wire.events import Event
+from antiphon.wire.responses import ResponseError
+
+log = logging.getLogger("antiphon.engine")
+
+
+async def stream(
+    engine: Engine, run: Run, emitter: Emitter, access: Access, patience_s: float | None
+) -> AsyncGenerator[list[Event], None]:
+    """The run's events, in batches that are ready together. Closing the generator aborts the model call.
+
+    Raises the host's rejection (`ApiError`) if it comes within `patience_s` (None: whenever), before anything was
+    yielded: a client that waits for the whole answer, or whose stream has not begun, sees it as an HTTP error.
+    """
+    opening = asyncio.ensure_future(_open(engine.catalog.provider(run.host), run, access))
+    answer: ModelStream | None = None
+    try:
+        await asyncio.wait({opening}, timeout=patience_s)
+        if opening.done():
+            answer = opening.result()
+        yield emitter.open()
+        try:
+            answer = answer or await opening
+            async for batch in answer:
+                events = emitter.feed(batch)
+                if events:
+                    yield events
+            outcome = decide(emitter.turn, int(engine.clock()))
+        except Exception as error:
+            outcome = _failure(error, run, int(engine.clock()))
+        yield emitter.close(outcome)
+    finally:
+        opening.cancel()
+        if answer is None and opening.done() and not opening.cancelled() and opening.exception() is None:
+            answer = opening.result()
+        if answer is not None:
+            await answer.aclose()
+
+
+async def _open(provider: Provider, run: Run, access: Access) -> ModelStream:
+    """The model's answer, begun; with `truncation: "auto"`, older turns are left out until the host takes it.
+
+    A host that finds the context too long has not run the model, so asking again costs nothing.
+    """
+    request: ModelRequest | None = run.request
+    while True:
+        assert request is not None
+        try:
+            return await provider.open(request, access)
+        except ContextTooLong:
+            request = trimmed(request) if run.response.truncation == "auto" else None
+            if request is None:
+                raise
+
+
+def _failure(error: Exception, run: Run, at: int) -> Outcome:
+    """How a run ends that broke. What is not an `ApiError` is ours: logged in full, shown without detail."""
+    if not isinstance(error, ApiError):
+        log.error("run failed", exc_info=error, extra={"response_id": run.response.id})
+        message = f"The server had an error while making the response {run.response.id}."
+        return Outcome(cause="fail", at=at, error=ResponseError(code="server_error", message=message))
+    if isinstance(error, RateLimited) or error.status == 429:
+        return Outcome(cause="fail", at=at, error=ResponseError(code="rate_limit_exceeded", message=error.message))
+    code = "invalid_prompt" if isinstance(error, ContextTooLong) or error.status in (400, 413, 422) else "server_error"
+    return Outcome(cause="fail", at=at, error=ResponseError(code=code, message=error.message))

@@ -1,0 +1,407 @@
+"""From a request to a run: history, model, tools. Everything that can be the client's fault is decided here.
+
+After `prepare` returns, what goes wrong is an event of the response and no longer an HTTP error.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+from msgspec.structs import replace
+
+from antiphon.engine.run import Caller, Engine, Run
+from antiphon.errors import InvalidRequest, NotFound, Unsupported, misfit
+from antiphon.ids import child_id
+from antiphon.models.base import Choice, ModelRequest
+from antiphon.models.catalog import Resolved
+from antiphon.tools.client import Offer, offers
+from antiphon.wire.calls import call_of, flat_name, output_of
+from antiphon.wire.items import (
+    AdditionalTools,
+    Compaction,
+    CompactionTrigger,
+    ComputerCallOutput,
+    ConfigurationUpdate,
+    FunctionCall,
+    InputFile,
+    InputImage,
+    InputText,
+    Item,
+    ItemReference,
+    Message,
+    Program,
+    ProgramOutput,
+    Reasoning,
+    ReasoningText,
+    decode_items,
+)
+from antiphon.wire.items_complete import complete_items
+from antiphon.wire.responses import (
+    ConversationRef,
+    CreateResponse,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    PlainFormat,
+    Response,
+    TextConfig,
+)
+from antiphon.wire.tools import (
+    UNSERVED_TOOLS,
+    ChooseAllowed,
+    ChooseCustom,
+    ChooseFunction,
+    NamespaceTool,
+    Tool,
+    ToolChoice,
+)
+
+FORWARDED = (
+    "service_tier",
+    "safety_identifier",
+    "user",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "prompt_cache_options",
+)
+"""Parameters that are handed to the model host by name, where it knows them."""
+UNOBEYED = ("background", "context_management", "moderation", "access_programs", "image")
+"""Parameters that are accepted and not obeyed; the response's warnings name them."""
+UNSERVED_ITEMS = (AdditionalTools, Compaction, CompactionTrigger, ConfigurationUpdate, Program, ProgramOutput)
+"""Items without which the context would mean something else, and which this release cannot honour."""
+
+_tool_types = msgspec.json.Decoder(list[dict[str, Raw]])
+_tools = msgspec.json.Decoder(list[Tool])
+_FIRST_INPUT = 0x8000  # input items' ids count from here, output items' from 0: both derive from the response's id
+
+
+async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run:
+    """The run that a request asks for.
+
+    Raises `ApiError`s only: `InvalidRequest` and its kin for what the request says, `NotFound` for a model, response,
+    conversation or item that is not there, `Conflict` while another turn runs on the conversation.
+    """
+    _check_together(create)
+    tools = decode_tools(create.tools, engine.limits.tools_max)
+    offered = offers(tools)
+    choice = _choice(create.tool_choice, offered)
+    given = await _input(engine, create, caller)
+    resolved = await engine.catalog.resolve(create.model or "", caller.access)
+    response_id = engine.new_id("resp", caller.seed)
+    added = complete_items(given, _input_ids(response_id))
+    conversation = _conversation_id(create)
+    if conversation is not None:
+        await engine.conversations.claim(caller.owner, conversation, response_id)
+    try:
+        history = await _history(engine, create, caller.owner, conversation)
+        context = [*history, *added]
+        _check_pairs(context, len(history))
+        known = {item.id for item in history}
+        return Run(
+            response=_begun(engine, create, response_id, tools),
+            owner=caller.owner,
+            host=resolved.host,
+            request=_model_request(create, resolved.model, _for_model(engine, context), offered, choice),
+            offers=offered,
+            input=tuple(added),
+            appended=tuple(item for item in added if item.id not in known),
+            conversation=conversation,
+            sealed="reasoning.encrypted_content" in (create.include or ()),
+            warnings=_warnings(create, resolved),
+        )
+    except BaseException:
+        if conversation is not None:
+            await engine.conversations.release(caller.owner, conversation, response_id)
+        raise
+
+
+async def prepare_count(engine: Engine, create: CreateResponse, caller: Caller) -> ModelRequest:
+    """What the model would be sent, to count its tokens. Nothing is claimed or stored. Raises as `prepare` does."""
+    _check_together(create)
+    offered = offers(decode_tools(create.tools, engine.limits.tools_max))
+    choice = _choice(create.tool_choice, offered)
+    added = complete_items(await _input(engine, create, caller), _input_ids("resp_0"))
+    history = await _history(engine, create, caller.owner, _conversation_id(create))
+    model = (await engine.catalog.resolve(create.model, caller.access)).model if create.model else ""
+    return _model_request(create, model, _for_model(engine, [*history, *added]), offered, choice)
+
+
+def trimmed(request: ModelRequest) -> ModelRequest | None:
+    """The request without the older half of its turns (`truncation: "auto"`); None if one turn is all there is.
+
+    A turn begins with a user's message, so that calls stay with their outputs; system and developer messages stay.
+    """
+    starts = [at for at, item in enumerate(request.items) if isinstance(item, Message) and item.role == "user"]
+    if len(starts) < 2:
+        return None
+    cut = starts[(len(starts) + 1) // 2]
+    kept = [item for item in request.items[:cut] if isinstance(item, Message) and item.role in ("system", "developer")]
+    return replace(request, items=[*kept, *request.items[cut:]])
+
+
+# ---------------------------------------------------------------- the request by itself
+
+
+def _check_together(create: CreateResponse) -> None:
+    if not create.model:
+        raise InvalidRequest("The parameter 'model' is required.", param="model", code="missing_required_parameter")
+    if create.conversation is not None and create.previous_response_id is not None:
+        message = "'conversation' and 'previous_response_id' exclude each other: give one of them."
+        raise InvalidRequest(message, param="previous_response_id", code="mutually_exclusive_parameters")
+    if create.stream_options is not None and not create.stream:
+        message = "'stream_options' is only allowed when 'stream' is true."
+        raise InvalidRequest(message, param="stream_options")
+    if create.prompt is not None:
+        message = f"Prompt with id {create.prompt.id!r} not found: this server keeps no prompt templates."
+        raise NotFound(message, param="prompt", code="prompt_not_found")
+    if create.background and create.store is False:
+        raise InvalidRequest("A background response must be stored: 'store' cannot be false.", param="store")
+
+
+def decode_tools(raw: Raw, most: int) -> list[Tool]:
+    """The request's tools. Raises `Unsupported` naming a kind that is known but not served, `InvalidRequest` else."""
+    data = bytes(raw)
+    if data in (b"[]", b"null"):
+        return []
+    try:
+        given = _tool_types.decode(data)
+    except msgspec.DecodeError as error:
+        raise misfit(error, "tools") from error
+    if len(given) > most:
+        message = f"At most {most} tools are allowed, not {len(given)}."
+        raise InvalidRequest(message, param="tools", code="array_above_max_length")
+    for index, tool in enumerate(given):
+        kind = bytes(tool.get("type", Raw(b"null"))).strip(b'"').decode("utf-8", "replace")
+        if kind in UNSERVED_TOOLS:
+            message = f"The tool {kind!r} is not served by this server."
+            raise Unsupported(message, param=f"tools[{index}].type", code="unsupported_tool")
+    try:
+        return _tools.decode(data)
+    except msgspec.DecodeError as error:
+        raise misfit(error, "tools") from error
+
+
+def _choice(choice: ToolChoice | None, offered: Mapping[str, Offer]) -> Choice | None:
+    """What the model may call. A choice of tools that are not there is refused."""
+    if choice is None:
+        return None
+    if isinstance(choice, str):
+        if choice == "required" and not offered:
+            raise InvalidRequest("Tool choice 'required' must come with 'tools'.", param="tool_choice")
+        return Choice(mode=choice)
+    if isinstance(choice, ChooseAllowed):
+        names = tuple(name for tool in choice.tools for name in _chosen(tool.get("type"), tool.get("name"), offered))
+        return Choice(mode=choice.mode, names=names)
+    name = choice.name if isinstance(choice, ChooseFunction | ChooseCustom) else None
+    return Choice(mode="required", names=_chosen(str(type(choice).__struct_config__.tag), name, offered))
+
+
+def _chosen(kind: object, name: object, offered: Mapping[str, Offer]) -> tuple[str, ...]:
+    names = tuple(
+        seen
+        for seen, offer in offered.items()
+        if (offer.kind == kind and name in (None, offer.name, seen)) or (kind == "namespace" and offer.namespace == name)
+    )
+    if not names:
+        message = f"Tool choice {name or kind!r} not found in 'tools'."
+        raise InvalidRequest(message, param="tool_choice", code="tool_not_found")
+    return names
+
+
+# ---------------------------------------------------------------- the context
+
+
+async def _input(engine: Engine, create: CreateResponse, caller: Caller) -> list[Item]:
+    """The request's own items, with references resolved and encrypted reasoning checked."""
+    data = bytes(create.input)
+    try:
+        if data.startswith(b'"'):
+            text = msgspec.json.decode(data, type=str)
+            return [Message(role="user", content=[InputText(text=text)])]
+        items = [] if data == b"null" else decode_items(data)
+    except msgspec.DecodeError as error:
+        raise misfit(error, "input") from error
+    if len(items) > engine.limits.input_items_max:
+        message = f"At most {engine.limits.input_items_max} input items are allowed, not {len(items)}."
+        raise InvalidRequest(message, param="input", code="array_above_max_length")
+    for index, item in enumerate(items):
+        _check_item(item, f"input[{index}]")
+        if isinstance(item, Reasoning) and item.encrypted_content:
+            _opened(engine, item, f"input[{index}].encrypted_content")
+    return await _dereferenced(engine, items, caller.owner)
+
+
+def _check_item(item: Item, at: str) -> None:
+    if isinstance(item, UNSERVED_ITEMS):
+        kind = type(item).__struct_config__.tag
+        raise Unsupported(f"Items of type {kind!r} are not served by this server.", param=at, code="unsupported_item")
+    parts: object = item.content if isinstance(item, Message) else getattr(item, "output", None)
+    if isinstance(item, ComputerCallOutput):
+        parts = [item.output]
+    if isinstance(parts, list):
+        for index, part in enumerate(parts):
+            if isinstance(part, InputImage | InputFile):
+                _check_part(part, f"{at}.{'content' if isinstance(item, Message) else 'output'}[{index}]")
+
+
+def _check_part(part: InputImage | InputFile, at: str) -> None:
+    if part.file_id is not None:
+        message = "Uploaded files are not served by this server: send the content inline instead of 'file_id'."
+        raise Unsupported(message, param=f"{at}.file_id", code="unsupported_file_id")
+    if isinstance(part, InputImage) and not part.image_url:
+        raise InvalidRequest("An image needs 'image_url'.", param=f"{at}.image_url", code="missing_required_parameter")
+    if isinstance(part, InputFile) and not part.file_data:
+        message = "A file needs 'file_data': base64 data, or a data URL; 'file_url' is not fetched by this server."
+        raise Unsupported(message, param=f"{at}.file_data", code="unsupported_file_url")
+
+
+async def _dereferenced(engine: Engine, items: list[Item], owner: str) -> list[Item]:
+    wanted = [item.id for item in items if isinstance(item, ItemReference)]
+    if not wanted:
+        return items
+    found = await engine.responses.find_items(owner, wanted)
+    for index, item in enumerate(items):
+        if isinstance(item, ItemReference):
+            if item.id not in found:
+                message = f"Item with id {item.id!r} not found. Items are not kept when 'store' is false."
+                raise NotFound(message, param=f"input[{index}].id", code="item_not_found")
+            items[index] = found[item.id]
+    return items
+
+
+async def _history(engine: Engine, create: CreateResponse, owner: str, conversation: str | None) -> list[Item]:
+    if conversation is not None:
+        return await engine.conversations.history(owner, conversation)
+    if create.previous_response_id is not None:
+        return await engine.responses.history(owner, create.previous_response_id)
+    return []
+
+
+def _conversation_id(create: CreateResponse) -> str | None:
+    ref = create.conversation
+    return ref.id if isinstance(ref, ConversationRef) else ref
+
+
+def _input_ids(response_id: str) -> Any:
+    count = _FIRST_INPUT - 1
+
+    def new(prefix: str) -> str:
+        nonlocal count
+        count += 1
+        return child_id(response_id, prefix, count)
+
+    return new
+
+
+def _check_pairs(context: Sequence[Item], own: int) -> None:
+    """Each output needs its call before it, each call its output: models reject, or are confused by, anything else."""
+    calls: dict[str, bool] = {}
+    for index, item in enumerate(context):
+        if (call := call_of(item)) is not None and getattr(item, "status", None) != "incomplete":
+            calls.setdefault(call.call_id, False)
+        elif (answer := output_of(item)) is not None:
+            if answer.call_id not in calls:
+                message = f"No tool call found for function call output with call_id {answer.call_id}."
+                at = f"input[{index - own}]" if index >= own else "input"
+                raise InvalidRequest(message, param=at, code="tool_call_not_found")
+            calls[answer.call_id] = True
+    for call_id, answered in calls.items():
+        if not answered:
+            message = f"No tool output found for function call {call_id}."
+            raise InvalidRequest(message, param="input", code="tool_output_not_found")
+
+
+def _for_model(engine: Engine, context: Iterable[Item]) -> list[Item]:
+    """The context without calls that were cut off, and with sealed reasoning opened."""
+    items: list[Item] = []
+    for item in context:
+        if isinstance(item, FunctionCall) and item.status == "incomplete":
+            continue
+        opened = isinstance(item, Reasoning) and item.encrypted_content and not item.content
+        items.append(_opened(engine, item, "input") if opened and isinstance(item, Reasoning) else item)
+    return items
+
+
+def _opened(engine: Engine, item: Reasoning, at: str) -> Reasoning:
+    text = engine.sealer.open(item.encrypted_content or "", at)
+    return replace(item, content=[ReasoningText(text)])
+
+
+# ---------------------------------------------------------------- what comes of it
+
+
+def _begun(engine: Engine, create: CreateResponse, response_id: str, tools: list[Tool]) -> Response:
+    conversation = _conversation_id(create)
+    return Response(
+        id=response_id,
+        created_at=int(engine.clock()),
+        status="in_progress",
+        instructions=create.instructions,
+        max_output_tokens=create.max_output_tokens,
+        max_tool_calls=create.max_tool_calls,
+        model=create.model or "",
+        parallel_tool_calls=create.parallel_tool_calls is not False,
+        previous_response_id=create.previous_response_id,
+        conversation=msgspec.UNSET if conversation is None else ConversationRef(conversation),
+        prompt_cache_key=create.prompt_cache_key,
+        reasoning=create.reasoning,
+        safety_identifier=create.safety_identifier,
+        service_tier=create.service_tier or "default",
+        store=create.store is not False,
+        temperature=1.0 if create.temperature is None else create.temperature,
+        text=_text_config(create.text),
+        tool_choice=create.tool_choice or "auto",
+        tools=tools,
+        top_logprobs=create.top_logprobs or 0,
+        top_p=1.0 if create.top_p is None else create.top_p,
+        presence_penalty=create.presence_penalty or 0.0,
+        frequency_penalty=create.frequency_penalty or 0.0,
+        truncation=create.truncation or "disabled",
+        user=msgspec.UNSET if create.user is None else create.user,
+        metadata=create.metadata or {},
+    )
+
+
+def _text_config(text: TextConfig | None) -> TextConfig:
+    if text is None:
+        return TextConfig(format=PlainFormat())
+    return text if text.format is not None else replace(text, format=PlainFormat())
+
+
+def _model_request(
+    create: CreateResponse, model: str, items: list[Item], offered: Mapping[str, Offer], choice: Choice | None
+) -> ModelRequest:
+    form = create.text.format if create.text else None
+    return ModelRequest(
+        model=model,
+        items=items,
+        instructions=create.instructions,
+        functions=tuple(offer.function for offer in offered.values()),
+        choice=choice,
+        parallel_tool_calls=create.parallel_tool_calls,
+        max_output_tokens=create.max_output_tokens,
+        temperature=create.temperature,
+        top_p=create.top_p,
+        presence_penalty=create.presence_penalty,
+        frequency_penalty=create.frequency_penalty,
+        top_logprobs=create.top_logprobs,
+        logprobs=bool(create.top_logprobs) or "message.output_text.logprobs" in (create.include or ()),
+        format=form if isinstance(form, JsonSchemaFormat | JsonObjectFormat) else None,
+        verbosity=create.text.verbosity if create.text else None,
+        reasoning=create.reasoning,
+        extra={name: value for name in FORWARDED if (value := getattr(create, name)) is not None},
+    )
+
+
+def _warnings(create: CreateResponse, resolved: Resolved) -> tuple[str, ...]:
+    """What was asked for and is not obeyed, by parameter name."""
+    names = [name for name in UNOBEYED if getattr(create, name)]
+    names += [name for name in FORWARDED if getattr(create, name) is not None and name not in resolved.accepts]
+    if create.reasoning is not None and (create.reasoning.summary or create.reasoning.generate_summary):
+        names.append("reasoning.summary")
+    if create.stream_options is not None and create.stream_options.include_obfuscation:
+        names.append("stream_options.include_obfuscation")
+    return tuple(names)
+
+
+__all__ = ["NamespaceTool", "decode_tools", "flat_name", "prepare", "prepare_count", "trimmed"]

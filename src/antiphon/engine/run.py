@@ -1,0 +1,64 @@
+"""A run as data, and what every run needs from outside."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from antiphon.clock import Clock
+from antiphon.engine.seal import Sealer
+from antiphon.ids import NewId
+from antiphon.models.base import Access, ModelRequest
+from antiphon.models.catalog import Catalog
+from antiphon.stores.conversations import Conversations
+from antiphon.stores.responses import Responses
+from antiphon.tools.client import Offer
+from antiphon.wire.items import Item
+from antiphon.wire.responses import Response
+
+if TYPE_CHECKING:
+    from antiphon.config import Limits
+
+
+class Engine(Struct, frozen=True, kw_only=True):
+    """What runs need: where models are, where state is kept, the time, new ids, and limits.
+
+    `patience_s` is how long a stream waits for its model host to accept the call before it begins; a rejection within
+    that time is an HTTP error, a later one an event.
+    """
+
+    catalog: Catalog
+    responses: Responses
+    conversations: Conversations
+    clock: Clock
+    new_id: NewId
+    sealer: Sealer
+    limits: "Limits"
+    patience_s: float = 5.0
+
+
+class Caller(Struct, frozen=True, kw_only=True):
+    """Who asks, with what access to the model host, and the seed of the ids that the request leads to."""
+
+    owner: str
+    access: Access
+    seed: bytes
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """Everything that is decided before the first byte: frozen, and plain data, so that it can be queued or stored.
+
+    `response` is the response as it stands when it begins. `input` is what this request adds to the context, completed
+    with ids; `appended` the part of it that its conversation does not have yet. `warnings` name what was not obeyed.
+    """
+
+    response: Response
+    owner: str
+    host: str
+    request: ModelRequest
+    offers: Mapping[str, Offer]
+    input: tuple[Item, ...]
+    appended: tuple[Item, ...] = ()
+    conversation: str | None = None
+    sealed: bool = False
+    warnings: tuple[str, ...] = ()
