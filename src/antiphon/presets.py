@@ -194,7 +194,7 @@ _ALL = (
         provider_type="remote::llamacpp",
         url_envs=("LLAMACPP_URL", "LLAMA_CPP_URL"),
         url_suffix="/v1",
-        key_envs=("LLAMACPP_API_KEY", "LLAMA_API_KEY"),
+        key_envs=("LLAMACPP_API_KEY",),
         provider_data_keys=("llamacpp_api_key",),
         quirks=Quirks(
             reasoning_input="reasoning_content",
@@ -412,7 +412,12 @@ _ALL = (
         ),
         embeddings={"databricks-bge-large-en": 1024, "databricks-gte-large-en": 1024},
     ),
-    Preset(name="custom", provider_type="remote::openai"),
+    Preset(
+        name="custom",
+        provider_type="remote::openai",
+        provider_data_keys=("openai_api_key",),
+        embeddings={**_OPENAI_EMBEDDINGS, **_LOCAL_EMBEDDINGS},
+    ),
 )
 
 PRESETS: Mapping[str, Preset] = {preset.name: preset for preset in _ALL}

@@ -42,10 +42,19 @@ class Choice(Struct, frozen=True, kw_only=True):
 
 
 class Access(Struct, frozen=True, kw_only=True):
-    """What a client's request carries for the model host: its own key, and how to record or replay."""
+    """What a client's request carries for the model host: its own key, and how to record or replay.
+
+    `keys` are the members of the provider-data header, among which each host has names of its own
+    (`openai_api_key`, `vllm_api_token`); `key` is one that holds for whatever host is asked.
+    """
 
     key: str | None = None
     replay: Replay = NO_REPLAY
+    keys: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+    def key_for(self, names: Sequence[str]) -> str | None:
+        """The client's key for a host that knows it under these names; None: the host's configured key is used."""
+        return next((self.keys[name] for name in names if self.keys.get(name)), self.key)
 
 
 NO_ACCESS = Access()
