@@ -29,7 +29,6 @@ BEYOND_SDK = frozenset(
         ("Response", "frequency_penalty"),  # Open Responses requires it
         ("Response", "store"),  # Open Responses requires it
         ("ResponseError", "type"),  # the host's own kind of error, beside the code that clients know
-        ("ResponseError", "param"),  # the field that the error is about
         ("ResponseFunctionCallArgumentsDoneEvent", "name"),  # required by OpenAI's document, absent from the package
         ("Logprob", "bytes"),  # as in the final part; the event's type in the package lacks it
         ("LogprobTopLogprob", "bytes"),  # likewise

@@ -48,7 +48,7 @@ class InputFile(Sparse, kw_only=True, tag_field="type", tag="input_file"):
     file_id: str | None = None
     file_url: str | None = None
     filename: str | None = None
-    detail: str | None = None
+    detail: Literal["low", "high", "auto"] | None = None
     prompt_cache_breakpoint: dict[str, Any] | None = None
 
 
@@ -119,7 +119,8 @@ class ComputerScreenshot(Sparse, kw_only=True, tag_field="type", tag="computer_s
 
     image_url: str | None = None
     file_id: str | None = None
-    detail: str | None = None
+    detail: Detail | None = None
+    prompt_cache_breakpoint: dict[str, Any] | None = None
 
 
 InputPart = InputText | InputImage | InputFile | InputAudio
@@ -161,6 +162,7 @@ class FunctionCall(Sparse, kw_only=True, tag_field="type", tag="function_call"):
     namespace: str | None = None
     status: Status | None = None
     caller: dict[str, Any] | None = None
+    async_: bool | None = msgspec.field(default=None, name="async")
 
 
 class FunctionCallOutput(Sparse, kw_only=True, tag_field="type", tag="function_call_output"):
@@ -185,6 +187,7 @@ class CustomToolCall(Sparse, kw_only=True, tag_field="type", tag="custom_tool_ca
     namespace: str | None = None
     status: Status | None = None
     caller: dict[str, Any] | None = None
+    async_: bool | None = msgspec.field(default=None, name="async")
 
 
 class CustomToolCallOutput(Sparse, kw_only=True, tag_field="type", tag="custom_tool_call_output"):
@@ -336,6 +339,8 @@ class ImageGenerationCall(Sparse, kw_only=True, tag_field="type", tag="image_gen
     quality: str | None = None
     revised_prompt: str | None = None
     size: str | None = None
+    error: dict[str, Any] | None = None
+    svg_usage: dict[str, Any] | None = None
 
 
 class CodeInterpreterCall(Sparse, kw_only=True, tag_field="type", tag="code_interpreter_call"):

@@ -57,7 +57,9 @@ class ReasoningConfig(Struct, kw_only=True):
 
     effort: Effort | None = None
     summary: Literal["auto", "concise", "detailed"] | None = None
-    generate_summary: Literal["auto", "concise", "detailed"] | UnsetType = UNSET
+    generate_summary: Literal["auto", "concise", "detailed"] | None | UnsetType = UNSET
+    context: Literal["auto", "current_turn", "all_turns"] | None | UnsetType = UNSET
+    mode: str | None | UnsetType = UNSET
 
 
 class ConversationRef(Struct):
@@ -158,7 +160,7 @@ class ResponseError(Struct, kw_only=True):
 class IncompleteDetails(Struct):
     """Why a response is incomplete."""
 
-    reason: Literal["max_output_tokens", "content_filter", "max_tool_calls"]
+    reason: Literal["max_output_tokens", "content_filter"]
 
 
 class Response(Full, kw_only=True):

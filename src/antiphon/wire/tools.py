@@ -5,10 +5,12 @@ Source: OpenAI's OpenAPI document, `Tool` and `ToolChoice*`; names judged by the
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from antiphon.wire.base import Sparse
 
+Callers = list[Literal["direct", "programmatic"]]
 ToolName = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[a-zA-Z0-9_.-]+$")]
 
 
@@ -19,6 +21,10 @@ class FunctionTool(Struct, kw_only=True, tag_field="type", tag="function"):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
+    defer_loading: bool | None | UnsetType = UNSET
+    output_schema: dict[str, Any] | None | UnsetType = UNSET
+    allowed_callers: Callers | None | UnsetType = UNSET
+    async_: bool | None | UnsetType = msgspec.field(default=UNSET, name="async")
 
 
 class TextFormat(Struct, tag_field="type", tag="text"):
@@ -39,6 +45,8 @@ class CustomTool(Sparse, kw_only=True, tag_field="type", tag="custom"):
     description: str | None = None
     format: TextFormat | Grammar | None = None
     defer_loading: bool | None = None
+    allowed_callers: Callers | None = None
+    async_: bool | None = msgspec.field(default=None, name="async")
 
 
 class NamespaceTool(Sparse, kw_only=True, tag_field="type", tag="namespace"):
@@ -57,10 +65,13 @@ class ShellTool(Sparse, kw_only=True, tag_field="type", tag="shell"):
     """A shell, several commands a call; run by the client unless `environment` names a container."""
 
     environment: dict[str, Any] | None = None
+    allowed_callers: Callers | None = None
 
 
-class ApplyPatchTool(Sparse, tag_field="type", tag="apply_patch"):
+class ApplyPatchTool(Sparse, kw_only=True, tag_field="type", tag="apply_patch"):
     """Lets the model edit files by diffs that the client applies."""
+
+    allowed_callers: Callers | None = None
 
 
 class ComputerTool(Sparse, tag_field="type", tag="computer"):
