@@ -415,7 +415,6 @@ _ALL = (
     Preset(
         name="custom",
         provider_type="remote::openai",
-        provider_data_keys=("openai_api_key",),
         embeddings={**_OPENAI_EMBEDDINGS, **_LOCAL_EMBEDDINGS},
     ),
 )

@@ -1,0 +1,433 @@
+"""Every setting, defined once, and where its value comes from: a file, over it the environment, over it flags.
+
+A file is TOML or JSON. An environment variable is `ANTIPHON_` and the setting's path in capitals, parts joined by two
+underscores: `ANTIPHON_PORT`, `ANTIPHON_HOSTS__OPENAI__BASE_URL`; tables and lists are written as JSON. Any string in
+the file may be `env:NAME`: the value of that variable. An unknown key is an error that suggests the nearest one.
+Hosts that the environment names by itself (`OPENAI_API_KEY`, `OLLAMA_HOST`, ...) are added to the configured ones.
+"""
+
+import ipaddress
+import json
+import os
+import re
+import secrets
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta, Struct
+
+from antiphon.exchange import Timeouts
+from antiphon.presets import DEFAULT_QUIRKS, PRESETS, Preset, Quirks
+from antiphon.settings import DERIVED, PREFIX, SECRET, Setting, build, masked, overlay, settings_of, suggestion
+
+Mode = Literal["live", "record", "replay", "record-if-missing"]
+Kind = Literal["llm", "embedding", "rerank"]
+
+
+class ConfigError(Exception):
+    """The configuration is wrong. `problems` name each setting and what it should be."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+# ---------------------------------------------------------------- the settings
+
+
+class ModelConfig(Struct, frozen=True, kw_only=True):
+    """What is known about one model of a host."""
+
+    kind: Annotated[Kind, Meta(description="What the model does.")] = "llm"
+    context_window: Annotated[int | None, Meta(description="Tokens that fit into the model's context.")] = None
+    dimension: Annotated[int | None, Meta(description="Length of an embedding model's vectors.")] = None
+
+
+class HostConfig(Struct, frozen=True, kw_only=True):
+    """One model host. Only `base_url` is needed, and that only where the preset has no address."""
+
+    preset: Annotated[str, Meta(description="The kind of host; by default the host's own name, or else `custom`.")] = ""
+    base_url: Annotated[str, Meta(description="Address of the API, such as `https://api.openai.com/v1`.")] = ""
+    key: Annotated[str, Meta(description="The API key; best written as `env:NAME`.", extra=SECRET)] = ""
+    headers: Annotated[
+        dict[str, str], Meta(description="Headers sent with every request to this host.", extra=SECRET)
+    ] = msgspec.field(default_factory=dict)
+    models: Annotated[
+        dict[str, ModelConfig], Meta(description="Models that the host does not list, or does not describe.")
+    ] = msgspec.field(default_factory=dict)
+    list_models: Annotated[bool | None, Meta(description="Ask the host for its models; by default as the preset.")] = (
+        None
+    )
+    quirks: Annotated[
+        dict[str, Any], Meta(description="Departures from OpenAI's dialect that differ from the preset's.")
+    ] = msgspec.field(default_factory=dict)
+    dialect: Annotated[str, Meta(description="The provider plug-in that talks to this host.")] = "chat_completions"
+    connect_s: Annotated[float | None, Meta(gt=0, description="Overrides `timeouts.connect_s`.")] = None
+    first_byte_s: Annotated[float | None, Meta(gt=0, description="Overrides `timeouts.first_byte_s`.")] = None
+    idle_s: Annotated[float | None, Meta(gt=0, description="Overrides `timeouts.idle_s`.")] = None
+    origin: Annotated[str, Meta(description="What this host was found by; empty: configured.", extra=DERIVED)] = ""
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """How much of everything."""
+
+    body_bytes_max: Annotated[int, Meta(ge=1, description="Largest request body.")] = 64 * 1024 * 1024
+    answer_bytes_max: Annotated[int, Meta(ge=1, description="Largest answer of a model host.")] = 64 * 1024 * 1024
+    input_items_max: Annotated[int, Meta(ge=1, description="Items in one request's `input`.")] = 10_000
+    tools_max: Annotated[int, Meta(ge=1, description="Tools in one request.")] = 128
+    embedding_inputs_max: Annotated[int, Meta(ge=1, description="Inputs in one embeddings request.")] = 2048
+
+
+class TimeoutsConfig(Struct, frozen=True, kw_only=True):
+    """How long a model host may take, in seconds."""
+
+    connect_s: Annotated[float, Meta(gt=0, description="Until a connection stands, retries included.")] = 10.0
+    first_byte_s: Annotated[float, Meta(gt=0, description="Until the first byte of an answer.")] = 600.0
+    idle_s: Annotated[float, Meta(gt=0, description="Between two pieces of an answer.")] = 300.0
+    shutdown_s: Annotated[float, Meta(ge=0, description="For running requests when the server stops.")] = 10.0
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """All settings."""
+
+    host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0: any free one.")] = 8321
+    data_dir: Annotated[
+        str, Meta(description="Where state is kept; by default `$XDG_DATA_HOME/antiphon` or `~/.local/share/antiphon`.")
+    ] = ""
+    mode: Annotated[Mode, Meta(description="Model traffic: live, recorded, replayed, or recorded where missing.")] = (
+        "live"
+    )
+    recordings: Annotated[str, Meta(description="Directory of recordings.")] = "recordings"
+    recordings_format: Annotated[
+        Literal["antiphon", "llama-stack"], Meta(description="The format in which recordings are written.")
+    ] = "antiphon"
+    recordings_match: Annotated[
+        Literal["strict", "tolerant"],
+        Meta(description="Match the whole canonical body, or only model, messages and tools."),
+    ] = "strict"
+    replay_speed: Annotated[
+        float, Meta(ge=0, description="Replay at this multiple of the recorded speed; 0: without waiting.")
+    ] = 0.0
+    strict: Annotated[bool, Meta(description="Refuse parameters that would not be obeyed, instead of warning.")] = False
+    allow_unauthenticated: Annotated[
+        bool, Meta(description="Allow `host` to be reachable from other machines although nobody must log in.")
+    ] = False
+    hosts: Annotated[dict[str, HostConfig], Meta(description="Model hosts by name.")] = msgspec.field(
+        default_factory=dict
+    )
+    find_hosts: Annotated[bool, Meta(description="Find model hosts from the environment.")] = True
+    default_host: Annotated[
+        str, Meta(description="Host that is asked for a bare model name that no host is known to have.")
+    ] = ""
+    aliases: Annotated[dict[str, str], Meta(description="Other names for models: alias = `host/model`.")] = (
+        msgspec.field(default_factory=dict)
+    )
+    limits: Annotated[Limits, Meta(description="How much of everything.")] = Limits()
+    timeouts: Annotated[TimeoutsConfig, Meta(description="How long a model host may take.")] = TimeoutsConfig()
+    response_patience_s: Annotated[
+        float,
+        Meta(ge=0, description="How long a response waits for its host's rejection before its stream begins."),
+    ] = 5.0
+    models_refresh_s: Annotated[float, Meta(gt=0, description="How often hosts are asked for their models.")] = 300.0
+    sqlite_sync: Annotated[
+        Literal["off", "normal", "full"],
+        Meta(description="SQLite's `synchronous`: normal survives a killed process, full also a power cut."),
+    ] = "normal"
+    secret_key: Annotated[
+        str,
+        Meta(description="Key of encrypted reasoning; by default a random file in `data_dir`.", extra=SECRET),
+    ] = ""
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Least severe log lines shown.")
+    ] = "info"
+    log_content: Annotated[bool, Meta(description="Allow what users and models say in the log.")] = False
+
+
+class Host(Struct, frozen=True, kw_only=True):
+    """A model host with preset, overrides and defaults applied: what a provider is built from.
+
+    `probed` hosts were not asked for by anybody; they are shown once they answer.
+    """
+
+    name: str
+    base_url: str
+    dialect: str = "chat_completions"
+    provider_type: str = "remote::openai"
+    key: str = ""
+    key_needed: bool = False
+    provider_data_keys: tuple[str, ...] = ()
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    quirks: Quirks = DEFAULT_QUIRKS
+    timeouts: Timeouts = Timeouts()
+    answer_bytes_max: int = 64 * 1024 * 1024
+    models: Mapping[str, ModelConfig] = msgspec.field(default_factory=dict)
+    embeddings: Mapping[str, int] = msgspec.field(default_factory=dict)
+    list_models: bool = True
+    listed_prefix: str = ""
+    probed: bool = False
+
+
+# ---------------------------------------------------------------- loading
+
+
+def load(
+    file: Path | None = None, environ: Mapping[str, str] | None = None, flags: Mapping[str, Any] | None = None
+) -> Config:
+    """The configuration. `flags` are by setting path; those that are None were not given. Raises `ConfigError`."""
+    environ = os.environ if environ is None else environ
+    problems: list[str] = []
+    given = str(file or environ.get(PREFIX + "CONFIG", ""))
+    tree = _read(Path(given), problems) if given else {}
+    tree = _with_variables(tree, environ, problems)
+    for name, value in _variables(environ).items():
+        problems += overlay(Config, tree, name.removeprefix(PREFIX).lower().split("__"), value, name)
+    for path, value in (flags or {}).items():
+        if value is not None:
+            problems += overlay(Config, tree, path.split("."), value, f"--{path.replace('_', '-')}")
+    config = build(Config, tree, "", problems)
+    if problems:
+        raise ConfigError(problems)
+    config = _completed(config, environ)
+    problems = list(_wrong(config))
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def hosts(config: Config) -> dict[str, Host]:
+    """Every model host, ready to build a provider from."""
+    return {name: _host(config, name, given) for name, given in config.hosts.items()}
+
+
+def effective(config: Config) -> dict[str, Any]:
+    """The whole configuration as plain values, secrets masked."""
+    return dict(masked(config))
+
+
+def settings() -> list[Setting]:
+    """Every setting, for the reference."""
+    return list(settings_of(Config))
+
+
+def secret(config: Config) -> bytes:
+    """The key for what this server encrypts; made on first use. In replay it is fixed, so that answers repeat."""
+    if config.secret_key:
+        return config.secret_key.encode()
+    if config.mode == "replay":
+        return b"a replaying server has no secrets"
+    path = Path(config.data_dir) / "secret.key"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(32))
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise ConfigError([f"data_dir: {config.data_dir} cannot be written: {error.strerror}."]) from error
+    return path.read_bytes()
+
+
+# ---------------------------------------------------------------- sources
+
+
+def _read(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        text = path.read_bytes()
+        tree = json.loads(text) if path.suffix == ".json" else tomllib.loads(text.decode())
+    except OSError as error:
+        problems.append(f"{path}: {error.strerror}.")
+    except ValueError as error:  # TOMLDecodeError, JSONDecodeError, UnicodeDecodeError
+        problems.append(f"{path}: {error}.")
+    else:
+        if isinstance(tree, dict):
+            return tree
+        problems.append(f"{path}: expected an object.")
+    return {}
+
+
+def _with_variables(value: Any, environ: Mapping[str, str], problems: list[str], path: str = "") -> Any:
+    """The same tree with every `env:NAME` replaced by that variable's value."""
+    if isinstance(value, dict):
+        return {
+            key: _with_variables(part, environ, problems, f"{path}.{key}".lstrip(".")) for key, part in value.items()
+        }
+    if isinstance(value, list):
+        return [_with_variables(part, environ, problems, f"{path}[{index}]") for index, part in enumerate(value)]
+    if isinstance(value, str) and value.startswith("env:"):
+        name = value.removeprefix("env:").strip()
+        if not environ.get(name):
+            problems.append(f"{path}: the environment variable {name} is not set.")
+        return environ.get(name, "")
+    return value
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Our variables. Kubernetes sets look-alikes for every service of the cluster (`ANTIPHON_PORT=tcp://...`)."""
+    ours = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value}
+    ours.pop(PREFIX + "CONFIG", None)
+    link = re.compile(rf"{PREFIX}(SERVICE_(HOST|PORT\w*)|PORT_\d+_\w+)$")
+    return {name: value for name, value in ours.items() if not link.match(name) and "://" not in value[:6]}
+
+
+# ---------------------------------------------------------------- hosts
+
+
+def _completed(config: Config, environ: Mapping[str, str]) -> Config:
+    """The configuration with hosts from the environment, and with the paths that depend on it."""
+    configured = dict(config.hosts)
+    if config.find_hosts:
+        found = _found(environ)
+        configured = {name: _filled(name, given, environ) for name, given in configured.items()}
+        for name, host in found.items():
+            configured.setdefault(name, host)
+    if config.mode == "replay" and not config.hosts and not any(not PRESETS[name].probe for name in configured):
+        configured = {p.name: HostConfig(preset=p.name, base_url=p.base_url) for p in PRESETS.values() if p.base_url}
+    base = environ.get("XDG_DATA_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".local" / "share")
+    return msgspec.structs.replace(
+        config,
+        hosts=configured,
+        data_dir=config.data_dir or str(Path(base) / "antiphon"),
+        default_host=config.default_host or ("openai" if config.mode == "replay" and not config.hosts else ""),
+    )
+
+
+def _found(environ: Mapping[str, str]) -> dict[str, HostConfig]:
+    """The hosts that variables name, and those that may be listening on their usual address."""
+    found = {}
+    for preset in PRESETS.values():
+        by_url, by_key = _first(preset.url_envs, environ), _first(preset.key_envs, environ)
+        if by_url or (by_key and preset.base_url):
+            given = HostConfig(origin=by_url or by_key)
+            found[preset.name] = _filled(preset.name, given, environ)
+        elif preset.probe:
+            found[preset.name] = HostConfig(preset=preset.name, base_url=preset.base_url, origin=preset.base_url)
+    return found
+
+
+def _filled(name: str, given: HostConfig, environ: Mapping[str, str]) -> HostConfig:
+    """A host with what it does not say taken from the environment.
+
+    A key from the environment goes only to the address that the preset or the environment gives, never to one from a
+    file: there, `key` must be written down. An address that is not the preset's own may be any server: it gets the
+    quirks of an unknown host, unless the file names the preset.
+    """
+    preset = PRESETS.get(given.preset or name, PRESETS["custom"])
+    by_url, by_key = _first(preset.url_envs, environ), _first(preset.key_envs, environ)
+    url = given.base_url or _address(environ.get(by_url, ""), preset) or preset.base_url
+    key = given.key
+    if not key and by_key and (not given.base_url or not preset.base_url):
+        key = environ[by_key]
+    foreign = not given.preset and preset.key_needed and bool(preset.base_url) and not _same_place(url, preset.base_url)
+    return msgspec.structs.replace(given, preset="custom" if foreign else preset.name, base_url=url, key=key)
+
+
+def _first(names: tuple[str, ...], environ: Mapping[str, str]) -> str:
+    return next((name for name in names if environ.get(name)), "")
+
+
+def _same_place(url: str, known: str) -> bool:
+    """Whether both addresses belong to one company: `eu.api.openai.com` is OpenAI's as well."""
+    return (urlsplit(url).hostname or "").endswith(".".join((urlsplit(known).hostname or "").split(".")[-2:]))
+
+
+def _address(value: str, preset: Preset) -> str:
+    """An address as people write it, in full: scheme, port and path may be missing."""
+    if not value:
+        return ""
+    own = urlsplit(preset.base_url)
+    if "://" not in value:
+        value = f"{'https' if preset.key_needed else 'http'}://{'127.0.0.1' if value.startswith(':') else ''}{value}"
+        place = value.partition("://")[2].partition("/")[0]
+        if own.port and not re.search(r":\d+$", place):
+            value = value.replace(place, f"{place}:{own.port}", 1)
+    value = value.replace("//0.0.0.0", "//127.0.0.1", 1).replace("//[::]", "//[::1]", 1).rstrip("/")
+    return value if urlsplit(value).path else value + preset.url_suffix
+
+
+def _host(config: Config, name: str, given: HostConfig) -> Host:
+    preset = PRESETS[given.preset or (name if name in PRESETS else "custom")]
+    defaults = config.timeouts
+    return Host(
+        name=name,
+        base_url=_address(given.base_url, preset) or preset.base_url,
+        dialect=given.dialect,
+        provider_type=PRESETS.get(name, preset).provider_type,
+        key=given.key,
+        key_needed=preset.key_needed,
+        provider_data_keys=(*PRESETS.get(name, preset).provider_data_keys, f"{name}_api_key"),
+        headers=given.headers,
+        quirks=msgspec.convert({**msgspec.to_builtins(preset.quirks), **given.quirks}, Quirks),
+        timeouts=Timeouts(
+            connect_s=given.connect_s or defaults.connect_s,
+            first_byte_s=given.first_byte_s or defaults.first_byte_s,
+            idle_s=given.idle_s or defaults.idle_s,
+        ),
+        answer_bytes_max=config.limits.answer_bytes_max,
+        models=given.models,
+        embeddings=preset.embeddings,
+        list_models=preset.list_models if given.list_models is None else given.list_models,
+        listed_prefix=preset.listed_prefix,
+        probed=bool(given.origin) and given.origin == preset.base_url,
+    )
+
+
+# ---------------------------------------------------------------- what types cannot say
+
+
+def _wrong(config: Config) -> Iterator[str]:
+    """Settings that are of the right type and wrong all the same."""
+    if not config.allow_unauthenticated and not _loopback(config.host):
+        yield (
+            f"host: {config.host} can be reached from other machines, and nobody would have to log in. Listen on"
+            " 127.0.0.1, or set `allow_unauthenticated` (--allow-unauthenticated) if the network itself is protected."
+        )
+    for name, given in config.hosts.items():
+        yield from _wrong_host(f"hosts.{name}", name, given)
+    if config.default_host and config.default_host not in config.hosts:
+        yield f"default_host: there is no host {config.default_host!r}.{suggestion(config.default_host, config.hosts)}"
+    for alias, target in config.aliases.items():
+        if alias == target or target in config.aliases:
+            yield f"aliases.{alias}: {target!r} is an alias itself; name a model, as `host/model`."
+
+
+def _wrong_host(at: str, name: str, given: HostConfig) -> Iterator[str]:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        yield f"{at}: a host's name has letters, digits, dots, dashes and underscores only."
+    if given.preset and given.preset not in PRESETS:
+        yield f"{at}.preset: there is no preset {given.preset!r}.{suggestion(given.preset, PRESETS)}"
+        return
+    preset = PRESETS[given.preset or (name if name in PRESETS else "custom")]
+    url = given.base_url or preset.base_url
+    if not url:
+        yield f"{at}.base_url: is needed, since the preset {preset.name!r} has no address of its own."
+    elif (
+        urlsplit(_address(url, preset)).scheme not in ("http", "https") or not urlsplit(_address(url, preset)).hostname
+    ):
+        yield f"{at}.base_url: expected an address such as http://127.0.0.1:8000/v1, got {url!r}."
+    known = Quirks.__struct_fields__
+    for quirk in given.quirks:
+        if quirk not in known:
+            yield f"{at}.quirks.{quirk}: there is no such quirk.{suggestion(quirk, known)}"
+    problems: list[str] = []
+    build(Quirks, {key: value for key, value in given.quirks.items() if key in known}, f"{at}.quirks", problems)
+    yield from problems
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket without its other half
+        return False
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,205 @@
+"""Trees of settings as typed structs: built from plain values with errors that name the path, described, masked.
+
+Knows no setting. `config` declares them; each field is `Annotated` with a `Meta` that describes it, and `extra` marks
+what must not be shown (`SECRET`) and what cannot be set (`DERIVED`).
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from types import UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
+
+import msgspec
+from msgspec import NODEFAULT, Meta, Struct
+
+PREFIX: Final = "ANTIPHON_"
+MASK: Final = "********"
+SECRET: Final = {"secret": True}
+DERIVED: Final = {"derived": True}
+
+
+class Setting(Struct, frozen=True, kw_only=True):
+    """One line of the settings' reference. `*` in a path stands for a name."""
+
+    path: str
+    type: str
+    default: Any
+    description: str
+    secret: bool = False
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return PREFIX + self.path.replace(".", "__").replace("*", "NAME").upper()
+
+
+def build(kind: Any, value: Any, path: str, problems: list[str]) -> Any:
+    """`value` as `kind`. What does not fit is added to `problems` by its path, and a default stands in for it."""
+    struct, part = _struct(kind), _dict_of(kind)
+    if struct is None and part is None:
+        return _leaf(kind, value, path, problems)
+    if not isinstance(value, dict):
+        problems.append(f"{path}: expected a table, got {_shown(value)}.")
+        return None
+    if struct is None:
+        return {key: build(part, each, f"{path}.{key}", problems) for key, each in value.items()}
+    fields, built = _fields(struct), {}
+    for key, each in value.items():
+        at = f"{path}.{key}".lstrip(".")
+        if key not in fields:
+            problems.append(f"{at}: there is no such setting.{suggestion(key, fields)}")
+            continue
+        before = len(problems)
+        made = build(fields[key], each, at, problems)
+        if len(problems) == before:
+            built[key] = made
+    return struct(**built)
+
+
+def overlay(root: Any, tree: dict[str, Any], path: list[str], value: Any, source: str) -> list[str]:
+    """Puts `value` at `path` of the plain `tree`, read as what that setting is. Returns what is wrong with it."""
+    kind = root
+    for part in path:
+        struct = _struct(kind)
+        if struct is not None and part in _fields(struct):
+            kind = _fields(struct)[part]
+        elif struct is None and _dict_of(kind) is not None:
+            kind = _dict_of(kind)
+        else:
+            known = [each.variable for each in settings_of(root)] if source.startswith(PREFIX) else _paths(root)
+            return [f"{source}: there is no such setting.{suggestion(source, known)}"]
+    if isinstance(value, str):
+        try:
+            value = _read(kind, value)
+        except (ValueError, msgspec.ValidationError) as error:
+            secret = _extra(kind).get("secret")
+            return [f"{source}: {_plain(error)}{'' if secret else f', got {_shown(value)}'}."]
+    for part in path[:-1]:
+        inner = tree.get(part)
+        tree[part] = tree = inner if isinstance(inner, dict) else {}
+    tree[path[-1]] = value
+    return []
+
+
+def settings_of(root: Any, path: str = "") -> Iterator[Setting]:
+    """Every setting below `root`, in the order of declaration."""
+    for field in msgspec.structs.fields(root):
+        at = f"{path}.{field.name}".lstrip(".")
+        struct, part = _struct(field.type), _dict_of(field.type)
+        if _extra(field.type).get("derived"):
+            continue
+        if struct is not None:
+            yield from settings_of(struct, at)
+        elif _struct(part) is not None:
+            yield from settings_of(_struct(part), f"{at}.*")
+        else:
+            meta = _meta(field.type)
+            yield Setting(
+                path=at,
+                type=_type_name(field.type),
+                default=field.default if field.default is not NODEFAULT else field.default_factory(),
+                description=(meta.description if meta else None) or "",
+                secret=bool(_extra(field.type).get("secret")),
+            )
+
+
+def masked(value: Any, kind: Any = None) -> Any:
+    """`value` as plain data without its secrets; a password inside an address is one as well."""
+    if _extra(kind).get("secret"):
+        return dict.fromkeys(value, MASK) if isinstance(value, dict) else (MASK if value else "")
+    if isinstance(value, Struct):
+        fields = msgspec.structs.fields(type(value))
+        return {field.name: masked(getattr(value, field.name), field.type) for field in fields}
+    if isinstance(value, dict):
+        return {key: masked(each) for key, each in value.items()}
+    if isinstance(value, str) and "://" in value:
+        return re.sub(r"//[^/@]*@", f"//{MASK}@", value)
+    return value
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """What the writer of `name` may have meant: the nearest known name, or all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f" Did you mean {close[0]!r}?"
+    return f" There are: {', '.join(names)}." if len(names) <= 20 else ""
+
+
+def _leaf(kind: Any, value: Any, path: str, problems: list[str]) -> Any:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        secret = _extra(kind).get("secret")
+        problems.append(f"{path}: {_plain(error)}{'' if secret else f', got {_shown(value)}'}.")
+        return None
+
+
+def _read(kind: Any, value: str) -> Any:
+    if _struct(kind) is not None or _dict_of(kind) is not None:
+        return json.loads(value)
+    if kind is Any:
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return msgspec.convert(value, kind, strict=False)
+
+
+def _alternatives(kind: Any) -> Iterator[Any]:
+    if get_origin(kind) is Annotated:
+        yield from _alternatives(get_args(kind)[0])
+    elif get_origin(kind) in (Union, UnionType):
+        for each in get_args(kind):
+            yield from _alternatives(each)
+    else:
+        yield kind
+
+
+def _struct(kind: Any) -> Any:
+    """The struct that a field holds, if it does."""
+    return next((each for each in _alternatives(kind) if isinstance(each, type) and issubclass(each, Struct)), None)
+
+
+def _dict_of(kind: Any) -> Any:
+    """The type of a field's values if it holds a dict."""
+    return next((get_args(each)[1] for each in _alternatives(kind) if get_origin(each) is dict), None)
+
+
+def _fields(struct: Any) -> dict[str, Any]:
+    fields = msgspec.structs.fields(struct)
+    return {each.name: each.type for each in fields if not _extra(each.type).get("derived")}
+
+
+def _paths(root: Any) -> list[str]:
+    return [f"--{each.path.replace('_', '-')}" for each in settings_of(root)]
+
+
+def _meta(kind: Any) -> Meta | None:
+    return next((each for each in getattr(kind, "__metadata__", ()) if isinstance(each, Meta)), None)
+
+
+def _extra(kind: Any) -> dict[str, Any]:
+    meta = _meta(kind)
+    return (meta.extra or {}) if meta else {}
+
+
+def _type_name(kind: Any) -> str:
+    plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    if isinstance(plain, type) and not get_args(plain):
+        return plain.__name__
+    return str(plain).replace("typing.", "")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _plain(error: Exception) -> str:
+    if not isinstance(error, msgspec.ValidationError):
+        return "expected JSON"
+    text = str(error).replace("`", "").partition(" - at ")[0]
+    return text[:1].lower() + text[1:].partition(", got ")[0]
