@@ -1,0 +1,94 @@
+"""The log, and what wants to know when a request has ended.
+
+The log is one JSON object a line on standard error: time, level, logger, message, then whatever `extra` a caller gave
+(`request_id`, `response_id`, ...). What users and models say is not logged; code that would log it asks `config.log_content`.
+"""
+
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final, TextIO
+
+import msgspec
+from msgspec import Struct
+
+_PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+class JsonLines(logging.Formatter):
+    """A log record as one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line. What JSON cannot hold is written as text."""
+        line: dict[str, Any] = {
+            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line.update((key, value) for key, value in vars(record).items() if key not in _PLAIN)
+        if record.exc_info and record.exc_info[0] is not None:
+            line["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line, enc_hook=repr).decode()
+
+
+def configure(level: str, stream: TextIO | None = None) -> None:
+    """Sends every logger's lines, from `level` on, to `stream` (standard error) as JSON."""
+    writer = logging.StreamHandler(stream or sys.stderr)
+    writer.setFormatter(JsonLines())
+    root = logging.getLogger()
+    root.handlers[:] = [writer]
+    root.setLevel(_LEVELS[level])
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = name != "uvicorn.access"  # our own line says more
+    logging.getLogger("asyncio").setLevel(max(_LEVELS[level], logging.WARNING))
+
+
+class RequestEnded(Struct, frozen=True, kw_only=True):
+    """One HTTP request, over. `route` is the pattern, not the path: paths hold ids."""
+
+    method: str
+    route: str
+    status: int
+    ms: float
+    request_id: str = ""
+
+
+Listener = Callable[[RequestEnded], None]
+
+
+class Counts:
+    """How many requests ended, by method, route and status, and how long they took altogether."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[tuple[str, str, int]] = Counter()
+        self.ms: Counter[tuple[str, str, int]] = Counter()
+
+    def __call__(self, ended: RequestEnded) -> None:
+        key = (ended.method, ended.route, ended.status)
+        self.requests[key] += 1
+        self.ms[key] += ended.ms  # type: ignore[assignment]  # a Counter adds up floats as well
+
+
+def log_request(ended: RequestEnded) -> None:
+    """A listener that writes one line per request."""
+    log = logging.getLogger("antiphon.request")
+    if log.isEnabledFor(logging.INFO):
+        log.info("%s %s %d", ended.method, ended.route, ended.status, extra=msgspec.structs.asdict(ended))
+
+
+class Telemetry:
+    """Tells every listener what has ended. A new way of observing the server is one more listener."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self.listeners = listeners
+
+    def ended(self, event: RequestEnded) -> None:
+        """Called once for each request, when its last byte is sent or its client is gone."""
+        for listener in self.listeners:
+            listener(event)
