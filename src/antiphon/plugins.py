@@ -5,7 +5,6 @@ factory is called with the `config.Host` to talk to and the `exchange.Transport`
 installed costs 40 ms, so it is done only for a name that is not ours.
 """
 
-import functools
 import pkgutil
 from collections.abc import Callable
 from typing import Any, Final
@@ -19,7 +18,6 @@ class PluginError(Exception):
     """A plug-in is missing or broken. The message says which, and what there is."""
 
 
-@functools.cache
 def provider_factory(name: str) -> Callable[..., Any]:
     """What makes providers of the dialect `name`. Raises `PluginError`."""
     found = BUILT_IN.get(name) or installed().get(name)
@@ -27,12 +25,12 @@ def provider_factory(name: str) -> Callable[..., Any]:
         known = ", ".join(sorted({*BUILT_IN, *installed()}))
         raise PluginError(f"No provider named {name!r} is installed (entry points {GROUP!r}). There are: {known}.")
     try:
-        factory = pkgutil.resolve_name(found)
+        factory: Any = pkgutil.resolve_name(found)
     except (ImportError, AttributeError, ValueError) as error:
         raise PluginError(f"The provider {name!r} ({found}) cannot be loaded: {error}.") from error
     if not callable(factory):
         raise PluginError(f"The provider {name!r} ({found}) is not something that can be called.")
-    return factory
+    return factory  # type: ignore[no-any-return]
 
 
 def installed() -> dict[str, str]:

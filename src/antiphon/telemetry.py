@@ -7,7 +7,7 @@ The log is one JSON object a line on standard error: time, level, logger, messag
 import logging
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any, Final, TextIO
 
@@ -67,12 +67,12 @@ class Counts:
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, str, int]] = Counter()
-        self.ms: Counter[tuple[str, str, int]] = Counter()
+        self.ms: defaultdict[tuple[str, str, int], float] = defaultdict(float)
 
     def __call__(self, ended: RequestEnded) -> None:
         key = (ended.method, ended.route, ended.status)
         self.requests[key] += 1
-        self.ms[key] += ended.ms  # type: ignore[assignment]  # a Counter adds up floats as well
+        self.ms[key] += ended.ms
 
 
 def log_request(ended: RequestEnded) -> None:

@@ -6,7 +6,7 @@ Source: OpenAI's OpenAPI document, `Model`; Llama Stack 0.3 for the rest.
 
 from typing import Any, Literal
 
-from msgspec import Struct, field
+from msgspec import field
 
 from antiphon.wire.base import Full, Sparse
 
