@@ -19,10 +19,15 @@ class Timeouts(Struct, frozen=True, kw_only=True):
 
 
 class Replay(Struct, frozen=True, kw_only=True):
-    """What a client's request says about recording: a mode for this request, and Llama Stack's test id."""
+    """What a client's request says about recording: a mode for this request, and Llama Stack's test id.
+
+    `origin` is what the exchange is made for (a response's id); it is written beside a recording, so that all exchanges
+    of one response can be found again and exported.
+    """
 
     mode: str | None = None
     test_id: str | None = None
+    origin: str | None = None
 
 
 NO_REPLAY = Replay()

@@ -1,0 +1,145 @@
+"""Secrets are taken out before anything is hashed, compared or written, on both sides: recording and replaying.
+
+Three rules: headers are denied unless listed; members whose name says that they hold a secret lose their string; and
+whatever looks like a key, or is the key that this very request carried, is replaced wherever it stands, also in the
+host's answer. Redaction is idempotent: what it leaves behind, it leaves alone.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+REDACTED: Final = "[redacted]"
+
+REQUEST_HEADERS: Final = frozenset({"content-type", "openai-beta", "anthropic-beta", "anthropic-version"})
+ANSWER_HEADERS: Final = frozenset({"content-type", "retry-after", "retry-after-ms", "x-should-retry"})
+"""The only headers that reach a recording."""
+
+_MEMBER: Final = (
+    r"(?:[a-z0-9_-]*[_-])?(?:api[_-]?key|api[_-]?token|access[_-]?token|refresh[_-]?token|auth[_-]?token"
+    r"|client[_-]?secret|private[_-]?key|authorization|password|passwd|secret)"
+)
+_SECRET_MEMBER = re.compile(_MEMBER, re.IGNORECASE)
+# The same inside a string that holds JSON, such as a call's arguments: quotes may be escaped any number of times.
+_SECRET_MEMBER_IN_TEXT = re.compile(
+    rf'(?P<head>(?P<quote>\\*")(?:{_MEMBER})(?P=quote)\s*:\s*(?P=quote))(?P<value>[^"\\]+)(?=(?P=quote))', re.IGNORECASE
+)
+_SECRET_PARAM = re.compile(rf"{_MEMBER}|key|token|sig|signature|code", re.IGNORECASE)
+_SECRET_TEXT = re.compile(
+    r"""
+      \bsk-(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{16,}           # OpenAI, Anthropic, OpenRouter, DeepSeek, ...
+    | \b[sr]k_(?:live|test)_[A-Za-z0-9]{16,}
+    | \b(?:gsk|hf|r8|fw|csk|tvly|nvapi|xai|pplx)[_-](?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{20,}
+    | \bdapi[0-9a-f]{32}\b
+    | \bAIza[A-Za-z0-9_-]{35}
+    | \b(?:AKIA|ASIA)[A-Z0-9]{16}\b
+    | \bgh[pousr]_[A-Za-z0-9]{30,}
+    | \bgithub_pat_[A-Za-z0-9_]{30,}
+    | \bxox[abeprs]-[A-Za-z0-9-]{10,}
+    | \beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]+
+    | (?<=\bBearer\ )[A-Za-z0-9._~+/-]{12,}=*
+    | -----BEGIN\ [A-Z ]*PRIVATE\ KEY-----.*?-----END\ [A-Z ]*PRIVATE\ KEY-----
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_KEY_HEADERS: Final = ("authorization", "api-key", "x-api-key", "x-goog-api-key", "proxy-authorization", "cookie")
+_KEY_CHARS_MIN: Final = 8
+
+
+def keys_in(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """The secrets that a request carries in its headers, longest first; short placeholders (`EMPTY`) are none."""
+    found = set()
+    for name, value in headers.items():
+        if name.lower() in _KEY_HEADERS:
+            bare = value.rpartition(" ")[2]
+            if len(bare) >= _KEY_CHARS_MIN:
+                found.add(bare)
+    return tuple(sorted(found, key=lambda key: (-len(key), key)))
+
+
+def headers(given: Mapping[str, str], allowed: frozenset[str]) -> dict[str, str]:
+    """The headers that may be written down, sorted by name."""
+    return {name.lower(): text(given[name]) for name in sorted(given, key=str.lower) if name.lower() in allowed}
+
+
+def text(value: str, keys: Sequence[str] = ()) -> str:
+    """`value` without secrets."""
+    for key in keys:
+        value = value.replace(key, REDACTED)
+    if '"' in value:
+        value = _SECRET_MEMBER_IN_TEXT.sub(lambda match: match["head"] + REDACTED, value)
+    return _SECRET_TEXT.sub(REDACTED, value)
+
+
+def json(value: Any, keys: Sequence[str] = ()) -> Any:
+    """A JSON value without secrets. Names of members stay; a schema that describes a password is no password."""
+    if isinstance(value, str):
+        return text(value, keys)
+    if isinstance(value, list):
+        return [json(member, keys) for member in value]
+    if isinstance(value, dict):
+        return {
+            name: REDACTED if isinstance(member, str) and _SECRET_MEMBER.fullmatch(name) else json(member, keys)
+            for name, member in value.items()
+        }
+    return value
+
+
+def url(value: str, keys: Sequence[str] = ()) -> str:
+    """A URL without credentials, neither before the host nor in the query. The query's order does not count."""
+    parts = urlsplit(value)
+    place = parts.netloc.rpartition("@")[2]
+    query = sorted(
+        (name, REDACTED if _SECRET_PARAM.fullmatch(name) else text(param, keys))
+        for name, param in parse_qsl(parts.query, keep_blank_values=True)
+    )
+    path = text(parts.path, keys)
+    return urlunsplit((parts.scheme, place, path, urlencode(query, quote_via=quote, safe="[]"), ""))
+
+
+def pieces(given: Sequence[bytes], keys: Sequence[str] = ()) -> list[bytes]:
+    """The pieces of a body without secrets, also one that runs over a boundary. Boundaries stay where they were.
+
+    A boundary inside a secret moves to its end. Bytes that are no text have no secrets that we know.
+    """
+    whole = b"".join(given)
+    try:
+        plain = whole.decode()
+    except UnicodeDecodeError:
+        plain = whole.decode("latin-1")  # one character a byte; the patterns are ASCII
+        spans = _secret_spans(plain, keys)
+    else:
+        spans = [(len(plain[:start].encode()), len(plain[:end].encode())) for start, end in _secret_spans(plain, keys)]
+    return _without(given, spans) if spans else list(given)
+
+
+def _secret_spans(plain: str, keys: Iterable[str]) -> list[tuple[int, int]]:
+    """Where secrets stand, merged and in order."""
+    found = [match.span() for match in _SECRET_TEXT.finditer(plain)]
+    found += [match.span("value") for match in _SECRET_MEMBER_IN_TEXT.finditer(plain) if match["value"] != REDACTED]
+    for key in keys:
+        found += [match.span() for match in re.finditer(re.escape(key), plain)]
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(found):
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _without(given: Sequence[bytes], spans: list[tuple[int, int]]) -> list[bytes]:
+    """The pieces with each span replaced; a span belongs to the piece in which it begins."""
+    out, at = [], 0
+    for piece in given:
+        end, kept, cursor = at + len(piece), b"", at
+        for start, stop in spans:
+            if stop <= cursor or start >= end:
+                continue
+            if start >= at:  # begins here
+                kept += piece[cursor - at : start - at] + REDACTED.encode()
+            cursor = min(stop, end)
+        out.append(kept + piece[cursor - at :])
+        at = end
+    return out
