@@ -3,11 +3,14 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from antiphon.testing.host import Host
+
+if TYPE_CHECKING:
+    from antiphon.testing.server import Server
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "", None)
 
@@ -50,3 +53,25 @@ def host(session_host: Host) -> Host:
     """A scripted host without script and memory."""
     session_host.reset()
     return session_host
+
+
+@pytest.fixture(scope="session")
+def session_server(session_host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Server"]:
+    """An Antiphon in front of the shared host, named `scripted`."""
+    from antiphon.testing.server import running  # unit tests do without the whole application
+
+    settings = {"hosts": {"scripted": {"base_url": session_host.url, "preset": "custom"}}}
+    with running(settings, tmp_path_factory.mktemp("antiphon")) as started:
+        yield started
+
+
+@pytest.fixture
+def server(session_server: "Server", host: Host) -> "Server":
+    """An Antiphon in front of the scripted host, which has no script yet. State of earlier tests may be there."""
+    return session_server
+
+
+@pytest.fixture
+def client(server: "Server") -> Any:
+    """The official client."""
+    return server.client()
