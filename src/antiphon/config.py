@@ -26,6 +26,7 @@ from antiphon.settings import DERIVED, PREFIX, SECRET, Setting, build, masked, o
 
 Mode = Literal["live", "record", "replay", "record-if-missing"]
 Kind = Literal["llm", "embedding", "rerank"]
+Seconds = Annotated[float, Meta(gt=0)]
 
 
 class ConfigError(Exception):
@@ -66,9 +67,9 @@ class HostConfig(Struct, frozen=True, kw_only=True):
         dict[str, Any], Meta(description="Departures from OpenAI's dialect that differ from the preset's.")
     ] = msgspec.field(default_factory=dict)
     dialect: Annotated[str, Meta(description="The provider plug-in that talks to this host.")] = "chat_completions"
-    connect_s: Annotated[float | None, Meta(gt=0, description="Overrides `timeouts.connect_s`.")] = None
-    first_byte_s: Annotated[float | None, Meta(gt=0, description="Overrides `timeouts.first_byte_s`.")] = None
-    idle_s: Annotated[float | None, Meta(gt=0, description="Overrides `timeouts.idle_s`.")] = None
+    connect_s: Annotated[Seconds | None, Meta(description="Overrides `timeouts.connect_s`.")] = None
+    first_byte_s: Annotated[Seconds | None, Meta(description="Overrides `timeouts.first_byte_s`.")] = None
+    idle_s: Annotated[Seconds | None, Meta(description="Overrides `timeouts.idle_s`.")] = None
     origin: Annotated[str, Meta(description="What this host was found by; empty: configured.", extra=DERIVED)] = ""
 
 
@@ -316,7 +317,9 @@ def _filled(name: str, given: HostConfig, environ: Mapping[str, str]) -> HostCon
     file: there, `key` must be written down. An address that is not the preset's own may be any server: it gets the
     quirks of an unknown host, unless the file names the preset.
     """
-    preset = PRESETS.get(given.preset or name, PRESETS["custom"])
+    if given.preset and given.preset not in PRESETS:
+        return given  # `_wrong` says so
+    preset = PRESETS[given.preset or (name if name in PRESETS else "custom")]
     by_url, by_key = _first(preset.url_envs, environ), _first(preset.key_envs, environ)
     url = given.base_url or _address(environ.get(by_url, ""), preset) or preset.base_url
     key = given.key
@@ -405,9 +408,7 @@ def _wrong_host(at: str, name: str, given: HostConfig) -> Iterator[str]:
     url = given.base_url or preset.base_url
     if not url:
         yield f"{at}.base_url: is needed, since the preset {preset.name!r} has no address of its own."
-    elif (
-        urlsplit(_address(url, preset)).scheme not in ("http", "https") or not urlsplit(_address(url, preset)).hostname
-    ):
+    elif not _is_address(_address(url, preset)):
         yield f"{at}.base_url: expected an address such as http://127.0.0.1:8000/v1, got {url!r}."
     known = Quirks.__struct_fields__
     for quirk in given.quirks:

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from types import UnionType
-from typing import Annotated, Any, Final, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import msgspec
 from msgspec import NODEFAULT, Meta, Struct
@@ -187,10 +187,17 @@ def _extra(kind: Any) -> dict[str, Any]:
 
 
 def _type_name(kind: Any) -> str:
-    plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
-    if isinstance(plain, type) and not get_args(plain):
-        return plain.__name__
-    return str(plain).replace("typing.", "")
+    """A type as people write it: `int`, `"live" | "record"`, `dict[str, str]`, `float | null`."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _type_name(parts[0])
+    if origin is Literal:
+        return " | ".join(json.dumps(part) for part in parts)
+    if origin in (Union, UnionType):
+        return " | ".join(_type_name(part) for part in parts)
+    if origin is not None:
+        return f"{origin.__name__}[{', '.join(_type_name(part) for part in parts)}]"
+    return "null" if kind is type(None) else str(getattr(kind, "__name__", kind))
 
 
 def _shown(value: Any) -> str:

@@ -4,6 +4,7 @@ The log is one JSON object a line on standard error: time, level, logger, messag
 (`request_id`, `response_id`, ...). What users and models say is not logged; code that would log it asks `config.log_content`.
 """
 
+import json
 import logging
 import sys
 import time
@@ -32,7 +33,10 @@ class JsonLines(logging.Formatter):
         line.update((key, value) for key, value in vars(record).items() if key not in _PLAIN)
         if record.exc_info and record.exc_info[0] is not None:
             line["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line, enc_hook=repr).decode()
+        try:
+            return msgspec.json.encode(line, enc_hook=repr).decode()
+        except UnicodeEncodeError:  # half a character, as a client's path or an undecodable file name may have it
+            return json.dumps(line, default=repr, skipkeys=True)
 
 
 def configure(level: str, stream: TextIO | None = None) -> None:

@@ -1,0 +1,75 @@
+"""Asks every configured model host whether it is there: what `antiphon check` and `antiphon models` report."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from antiphon.config import Config, Host, hosts
+from antiphon.egress import LiveTransport
+from antiphon.errors import ApiError
+from antiphon.models.base import NO_ACCESS, Provider
+from antiphon.models.catalog import Catalog, catalog_of
+from antiphon.wire.models import Model
+
+REACH_S: Final = 10.0
+"""How long one host may take."""
+
+
+class Reached(Struct, frozen=True, kw_only=True):
+    """What became of asking one host. `ABSENT` is no error: nobody named that host, it was only looked for."""
+
+    host: str
+    state: Literal["OK", "ERROR", "ABSENT", "NOT ASKED"]
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.state:<9} {self.host}: {self.detail}"
+
+
+async def reach(config: Config) -> list[Reached]:
+    """Asks all hosts side by side for their models."""
+    transport = LiveTransport()
+    try:
+        catalog = catalog_of(config, transport)
+        return list(await asyncio.gather(*(_reach(host, catalog.provider(name)) for name, host in _known(config))))
+    finally:
+        await transport.close()
+
+
+async def list_models(config: Config) -> tuple[list[Model], list[str]]:
+    """Every model of every host that answers, and what is wrong with the others."""
+    transport = LiveTransport()
+    try:
+        catalog: Catalog = catalog_of(config, transport)
+        await catalog.refresh()
+        broken = [entry for entry in await catalog.providers() if entry.health.status == "Error"]
+        return await catalog.list(), [f"{entry.provider_id}: {entry.health.message}" for entry in broken]
+    finally:
+        await transport.close()
+
+
+def _known(config: Config) -> Sequence[tuple[str, Host]]:
+    known: Mapping[str, Host] = hosts(config)
+    return list(known.items())
+
+
+async def _reach(host: Host, provider: Provider) -> Reached:
+    missing = "" if host.key or not host.key_needed else " No key is configured: requests must bring one."
+    if not host.list_models:
+        return Reached(host=host.name, state="NOT ASKED", detail=f"{host.base_url} does not list models.{missing}")
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(REACH_S):
+            found = await provider.models(NO_ACCESS)
+    except TimeoutError:
+        detail = f"{host.base_url} did not list its models within {REACH_S:g} s.{missing}"
+    except ApiError as error:
+        detail = f"{host.base_url}: {error.message}{missing}"
+    else:
+        took_ms = (time.monotonic() - began) * 1000
+        models = f"{len(found)} model{'' if len(found) == 1 else 's'}"
+        return Reached(host=host.name, state="OK", detail=f"{host.base_url}, {models}, {took_ms:.0f} ms.{missing}")
+    return Reached(host=host.name, state="ABSENT" if host.probed else "ERROR", detail=detail)

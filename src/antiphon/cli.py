@@ -1,0 +1,176 @@
+"""The command line: serve, check, models, recordings, demo, version.
+
+A command imports what it needs when it runs: the server costs a third of a second, and `antiphon recordings` must not
+pay for it.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, get_args
+
+from antiphon import __version__, config, telemetry
+from antiphon.plugins import PluginError
+from antiphon.replay import commands
+
+OK: Final = 0
+FAILED: Final = 1
+_FLAGS: Final = (
+    "host",
+    "port",
+    "data_dir",
+    "mode",
+    "recordings",
+    "recordings_format",
+    "recordings_match",
+    "replay_speed",
+    "strict",
+    "allow_unauthenticated",
+    "log_level",
+)
+NO_HOST: Final = """\
+No model host is configured. Add one, for instance:
+  OPENAI_API_KEY=sk-... antiphon serve                     OpenAI's models, as openai/NAME
+  OPENAI_BASE_URL=http://127.0.0.1:8000/v1 antiphon serve  any server that speaks chat completions
+  ollama serve                                             found by itself on 127.0.0.1:11434"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    args = parser().parse_args(argv)
+    try:
+        code: int = args.run(args)
+    except config.ConfigError as error:
+        for problem in error.problems:
+            print(f"antiphon: {problem}", file=sys.stderr)
+        return FAILED
+    except PluginError as error:
+        print(f"antiphon: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their flags."""
+    top = argparse.ArgumentParser(prog="antiphon", description="OpenAI's API over any model.")
+    top.add_argument("--version", action="version", version=f"antiphon {__version__}")
+    below = top.add_subparsers(required=True, metavar="COMMAND")
+    serving = below.add_parser("serve", help="start the server", description="Starts the server.")
+    _add_settings(serving)
+    serving.set_defaults(run=serve)
+    checking = below.add_parser("check", help="check the configuration and reach each host", description=check.__doc__)
+    _add_settings(checking)
+    checking.add_argument("--offline", action="store_true", help="do not ask the hosts")
+    checking.set_defaults(run=check)
+    listing = below.add_parser("models", help="list the models of all hosts", description=models.__doc__)
+    _add_settings(listing)
+    listing.add_argument("--json", action="store_true", help="print the body of GET /v1/models")
+    listing.set_defaults(run=models)
+    commands.add_commands(below)
+    below.add_parser("version", help="print the version").set_defaults(run=version)
+    return top
+
+
+# ---------------------------------------------------------------- commands
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Starts the server and runs it until it is told to stop."""
+    settings = _load(args)
+    telemetry.configure(settings.log_level)
+    print(greeting(settings), file=sys.stderr, flush=True)
+    from antiphon import app  # heavy: the web server
+
+    return app.serve(settings)
+
+
+def check(args: argparse.Namespace) -> int:
+    """Prints the effective configuration, secrets masked, and asks each host for its models."""
+    settings = _load(args)
+    print(json.dumps(config.effective(settings), indent=2))
+    if args.offline:
+        return OK
+    from antiphon.check import reach  # heavy: the HTTP client
+
+    reports = asyncio.run(reach(settings))
+    print()
+    for report in reports:
+        print(report)
+    if not any(report.state in ("OK", "NOT ASKED") for report in reports):
+        print(NO_HOST if all(report.state == "ABSENT" for report in reports) else "No host can be reached.")
+    return FAILED if any(report.state == "ERROR" for report in reports) else OK
+
+
+def models(args: argparse.Namespace) -> int:
+    """Lists every model that a request can name."""
+    settings = _load(args)
+    from antiphon.check import list_models  # heavy: the HTTP client
+
+    found, broken = asyncio.run(list_models(settings))
+    if args.json:
+        import msgspec
+
+        print(msgspec.json.encode({"object": "list", "data": found}).decode())
+    else:
+        for model in found:
+            kind = "" if model.model_type == "llm" else f"  {model.model_type}"
+            length = model.custom_metadata.embedding_dimension
+            print(f"{model.id}{kind}{f' ({length})' if length else ''}")
+    for problem in broken:
+        print(f"antiphon: {problem}", file=sys.stderr)
+    return FAILED if broken and not found else OK
+
+
+def version(_args: argparse.Namespace) -> int:
+    """Prints the version."""
+    print(__version__)
+    return OK
+
+
+def greeting(settings: config.Config) -> str:
+    """What a person wants to know when the server starts: where it listens, what it found, how to add a host."""
+    place = f"[{settings.host}]" if ":" in settings.host else settings.host
+    lines = [f"Antiphon {__version__}: http://{place}:{settings.port}/v1, data in {settings.data_dir}"]
+    if settings.mode != "live":
+        lines.append(f"Mode {settings.mode}, recordings in {settings.recordings}")
+    known = config.hosts(settings)
+    named = {name: host for name, host in known.items() if not host.probed}
+    for name, host in named.items():
+        origin = settings.hosts[name].origin
+        lines.append(f"Model host {name}: {host.base_url} ({origin or 'configured'})")
+    lines += [f"Looking for {name} on {host.base_url}" for name, host in known.items() if host.probed]
+    return "\n".join([*lines, *([] if named else [NO_HOST])])
+
+
+# ---------------------------------------------------------------- flags
+
+
+def _add_settings(to: argparse.ArgumentParser) -> None:
+    """The settings that are flags as well. None stands for: not given."""
+    about = {each.path: each.description for each in config.settings()}
+    to.add_argument("--config", type=Path, metavar="FILE", help="configuration, TOML or JSON (ANTIPHON_CONFIG)")
+    to.add_argument("--host", help=about["host"])
+    to.add_argument("--port", type=int, help=about["port"])
+    to.add_argument("--data", dest="data_dir", metavar="DIR", help=about["data_dir"])
+    to.add_argument("--mode", choices=get_args(config.Mode), help=about["mode"])
+    to.add_argument("--recordings", metavar="DIR", help=about["recordings"])
+    to.add_argument("--recordings-format", choices=("antiphon", "llama-stack"), help=about["recordings_format"])
+    to.add_argument("--recordings-match", choices=("strict", "tolerant"), help=about["recordings_match"])
+    to.add_argument("--replay-speed", type=float, metavar="FACTOR", help=about["replay_speed"])
+    to.add_argument("--strict", action="store_const", const=True, help=about["strict"])
+    to.add_argument("--allow-unauthenticated", action="store_const", const=True, help=about["allow_unauthenticated"])
+    to.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help=about["log_level"])
+
+
+def _load(args: argparse.Namespace) -> config.Config:
+    flags: dict[str, Any] = {name: getattr(args, name) for name in _FLAGS}
+    return config.load(args.config, None, flags)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
