@@ -36,15 +36,19 @@ _ID = re.compile(
 Path = tuple[str | int, ...]
 
 
-def request_from(outgoing: Outgoing) -> Request:
-    """What is recorded of, and compared with, a request: canonical, and without secrets."""
-    keys = redact.keys_in(outgoing.headers)
+def clean_body(outgoing: Outgoing) -> Any:
+    """A request's body as JSON, without secrets."""
+    return redact.json(parsed(outgoing.body), redact.keys_in(outgoing.headers))
+
+
+def request_from(outgoing: Outgoing, body: Any) -> Request:
+    """What is recorded of, and compared with, a request whose `clean_body` is `body`."""
     return Request(
         method=outgoing.method.upper(),
         host=outgoing.host or (urlsplit(outgoing.url).hostname or ""),
-        url=redact.url(outgoing.url, keys),
+        url=redact.url(outgoing.url, redact.keys_in(outgoing.headers)),
         headers=redact.headers(outgoing.headers, redact.REQUEST_HEADERS),
-        body=canonical(redact.json(parsed(outgoing.body), keys)),
+        body=canonical(body),
     )
 
 

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from antiphon.errors import InvalidRequest
 from antiphon.exchange import Outgoing
-from antiphon.replay import canonical, llama_stack, redact, shapes, tolerant
+from antiphon.replay import canonical, llama_stack, shapes, tolerant
 from antiphon.replay.entries import ANTIPHON, LLAMA_STACK, Entry, Skipped, load_directory
 from antiphon.replay.recording import Answer
 
@@ -76,7 +76,8 @@ class RecordedHost(Struct, frozen=True, kw_only=True):
 
 def wanted_from(outgoing: Outgoing) -> Wanted:
     """What to look for."""
-    request = canonical.request_from(outgoing)
+    body = canonical.clean_body(outgoing)
+    request = canonical.request_from(outgoing, body)
     base_url, endpoint = canonical.place_of(outgoing.url)
     return Wanted(
         method=request.method,
@@ -86,7 +87,7 @@ def wanted_from(outgoing: Outgoing) -> Wanted:
         endpoint=endpoint,
         key=canonical.key_of(request),
         canonical_body=request.body,
-        body=redact.json(canonical.parsed(outgoing.body), redact.keys_in(outgoing.headers)),
+        body=body,
         test_id=outgoing.replay.test_id,
     )
 
@@ -95,7 +96,7 @@ class Library:
     """The recordings of one directory."""
 
     def __init__(
-        self, entries: Iterable[Entry], *, matching: Matching = "tolerant", exhausted: Exhausted = "repeat"
+        self, entries: Iterable[Entry], matching: Matching = "tolerant", exhausted: Exhausted = "repeat"
     ) -> None:
         self.entries: list[Entry] = []
         self.skipped: Sequence[Skipped] = ()
@@ -108,12 +109,12 @@ class Library:
             self.add(entry)
 
     @classmethod
-    def open(cls, directory: Path, *, matching: Matching = "tolerant", exhausted: Exhausted = "repeat") -> "Library":
+    def open(cls, directory: Path, matching: Matching = "tolerant", exhausted: Exhausted = "repeat") -> "Library":
         """Indexes a directory; raises `InvalidRequest` when it is not there or a recording in it is broken."""
         if not directory.is_dir():
             raise InvalidRequest(f"The recordings' directory {directory} does not exist.")
         entries, skipped = load_directory(directory)
-        library = cls(entries, matching=matching, exhausted=exhausted)
+        library = cls(entries, matching, exhausted)
         library.skipped = skipped
         return library
 
@@ -135,13 +136,18 @@ class Library:
                 del self._used[turn]
 
     def find(self, wanted: Wanted) -> Entry | None:
-        """The recording whose turn it is to answer this request, or None."""
-        return self._equal(wanted) or self._same_digest(wanted) or self._same_meaning(wanted)
+        """The recording whose turn it is to answer this request, or None. Asking counts as a turn."""
+        return self._next_equal(wanted) or self._same_digest(wanted) or self._same_meaning(wanted)
+
+    def knows(self, wanted: Wanted) -> Entry | None:
+        """A recording that would answer this request, or None. Takes no turn."""
+        equal = self._equal(wanted)
+        return equal[0] if equal else self._same_digest(wanted) or self._same_meaning(wanted)
 
     def answer(self, wanted: Wanted, *, made_up: bool = True) -> Answer | None:
         """The answer to this request, or None. A list of models is made up if there is no recorded one."""
         if wanted.endpoint == _MODEL_LIST and wanted.method == "GET":
-            equal = self._equal(wanted)
+            equal = self._next_equal(wanted)
             return equal.load() if equal else self._model_list(wanted) if made_up else None
         entry = self.find(wanted)
         return None if entry is None else shapes.fitting(entry.load(), entry.endpoint, wanted.body)
@@ -179,17 +185,20 @@ class Library:
 
     # ---------------------------------------------------------------- the three comparisons
 
-    def _equal(self, wanted: Wanted) -> Entry | None:
-        """First in, first out among equal requests in our format."""
+    def _equal(self, wanted: Wanted) -> list[Entry]:
+        """Equal requests in our format, in the order of their recording."""
         equal = [entry for entry in self._by_key.get(wanted.key, ()) if entry.format == ANTIPHON]
-        if wanted.test_id is not None:
-            own = [entry for entry in equal if entry.test_id == wanted.test_id]
-            equal = own or [entry for entry in equal if entry.test_id is None]
-        if not equal:
-            return None
+        if wanted.test_id is None:
+            return equal
+        own = [entry for entry in equal if entry.test_id == wanted.test_id]
+        return own or [entry for entry in equal if entry.test_id is None]
+
+    def _next_equal(self, wanted: Wanted) -> Entry | None:
+        """First in, first out."""
+        equal = self._equal(wanted)
         turn = (wanted.test_id, wanted.key)
         used = self._used[turn]
-        if used >= len(equal) and self._exhausted == "miss":
+        if not equal or (used >= len(equal) and self._exhausted == "miss"):
             return None
         self._used[turn] = used + 1
         return equal[min(used, len(equal) - 1)]

@@ -94,10 +94,8 @@ class Recorder:
 
     async def _put_llama_stack(self, take: Take) -> None:
         outgoing = take.outgoing
-        keys = redact.keys_in(outgoing.headers)
-        body = redact.json(canonical.parsed(outgoing.body), keys)
-        url = redact.url(outgoing.url, keys)
-        new = llama_stack.file_from(url, body, take.answer, outgoing.replay.test_id)
+        url = redact.url(outgoing.url, redact.keys_in(outgoing.headers))
+        new = llama_stack.file_from(url, canonical.clean_body(outgoing), take.answer, outgoing.replay.test_id)
         if new is None:
             _LOG.warning(
                 "not recorded: Llama Stack's format holds complete answers of status 200 only",
@@ -114,7 +112,7 @@ class Recorder:
     async def _put_own(self, take: Take) -> None:
         test_id = take.outgoing.replay.test_id
         opened = self._opened(scenario_name(test_id, self._scenario), test_id)
-        request = canonical.request_from(take.outgoing)
+        request = canonical.request_from(take.outgoing, canonical.clean_body(take.outgoing))
         key = canonical.key_of(request)
         if take.replaces and key not in opened.renewed:
             opened.exchanges = [each for each in opened.exchanges if each[0] > 0 or each[1] != key]

@@ -140,7 +140,7 @@ def file_name(scenario: str) -> str:
     if plain == scenario and len(plain) <= _NAME_CHARS_MAX:
         return plain + SUFFIX
     digest = hashlib.sha256(scenario.encode()).hexdigest()[:8]
-    return f"{plain[-_NAME_CHARS_MAX:].strip('-.') or 'scenario'}-{digest}{SUFFIX}"
+    return f"{plain[-_NAME_CHARS_MAX:].strip('-._') or 'scenario'}-{digest}{SUFFIX}"
 
 
 def is_scenario(content: bytes) -> bool:

@@ -43,15 +43,16 @@ _SECRET_TEXT = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_KEY_HEADERS: Final = ("authorization", "api-key", "x-api-key", "x-goog-api-key", "proxy-authorization", "cookie")
+_KEY_HEADER = re.compile(r"auth|key|token|secret|cookie|credential|password", re.IGNORECASE)
 _KEY_CHARS_MIN: Final = 8
+_SECRET_CHARS_MIN: Final = 15
 
 
 def keys_in(headers: Mapping[str, str]) -> tuple[str, ...]:
     """The secrets that a request carries in its headers, longest first; short placeholders (`EMPTY`) are none."""
     found = set()
     for name, value in headers.items():
-        if name.lower() in _KEY_HEADERS:
+        if _KEY_HEADER.search(name):
             bare = value.rpartition(" ")[2]
             if len(bare) >= _KEY_CHARS_MIN:
                 found.add(bare)
@@ -69,7 +70,7 @@ def text(value: str, keys: Sequence[str] = ()) -> str:
         value = value.replace(key, REDACTED)
     if '"' in value:
         value = _SECRET_MEMBER_IN_TEXT.sub(lambda match: match["head"] + REDACTED, value)
-    return _SECRET_TEXT.sub(REDACTED, value)
+    return value if len(value) < _SECRET_CHARS_MIN else _SECRET_TEXT.sub(REDACTED, value)
 
 
 def json(value: Any, keys: Sequence[str] = ()) -> Any:

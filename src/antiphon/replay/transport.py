@@ -97,9 +97,11 @@ class ReplayTransport:
         options = self._options
         if options.directory is None:
             raise InvalidRequest("Recording and replaying need a directory for recordings; none is configured.")
-        if options.mode in ("record", "record-if-missing"):
-            options.directory.mkdir(parents=True, exist_ok=True)
-        library = Library.open(options.directory, matching=options.matching, exhausted=options.exhausted)
+        rules: tuple[Matching, Exhausted] = options.matching, options.exhausted
+        if options.mode == "replay" or options.directory.is_dir():
+            library = Library.open(options.directory, *rules)
+        else:
+            library = Library((), *rules)  # the directory comes into being with its first recording
         self._recorder = Recorder(options.directory, library, format=options.format, scenario=options.scenario)
         self._library = library
 
