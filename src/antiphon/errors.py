@@ -173,7 +173,7 @@ class UpstreamRejected(Upstream):
         self.type = kind or ("invalid_request_error" if 400 <= status < 500 else "upstream_error")
 
 
-_PATH = re.compile(r" - at `(?:key in )?\$(.*?)`$")
+_PATH = re.compile(r" - at (?:`key` in )?`\$(.*?)`$")
 _FIELD = re.compile(r"(?:missing required|contains unknown) field `(.+?)`")
 
 

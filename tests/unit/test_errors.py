@@ -10,7 +10,12 @@ from antiphon.wire.responses import CreateResponse
 def test_the_body_is_openais():
     error = InvalidRequest("Too hot.", param="temperature")
     assert error.body() == {
-        "error": {"message": "Too hot.", "type": "invalid_request_error", "param": "temperature", "code": "invalid_value"}
+        "error": {
+            "message": "Too hot.",
+            "type": "invalid_request_error",
+            "param": "temperature",
+            "code": "invalid_value",
+        }
     }
 
 

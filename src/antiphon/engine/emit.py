@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from antiphon.engine.state import Outcome, Turn, advance
+from antiphon.engine.state import Cause, Outcome, Turn, advance
 from antiphon.ids import child_id
 from antiphon.models.base import CallArguments, CallStart, Finish, ModelEvent, Served, Text, Tokens
 from antiphon.models.base import Reasoning as ReasoningEvent
@@ -29,6 +29,7 @@ from antiphon.wire.events import (
     FunctionArgumentsDone,
     OutputItemAdded,
     OutputItemDone,
+    PartPlace,
     ReasoningTextDelta,
     ReasoningTextDone,
     RefusalDelta,
@@ -203,13 +204,13 @@ class Emitter:
     def _refusal(self, event: RefusalEvent, out: list[Event]) -> None:
         if event.text:
             item, part = self._part("refusal", event.text, out)
-            where = {"output_index": item.output_index, "item_id": item.id, "content_index": part.index}
+            where: PartPlace = {"output_index": item.output_index, "item_id": item.id, "content_index": part.index}
             out.append(RefusalDelta(sequence_number=self._next(), delta=event.text, **where))
 
     def _reasoning(self, event: ReasoningEvent, out: list[Event]) -> None:
         if event.text:
             item, part = self._part("reasoning", event.text, out)
-            where = {"output_index": item.output_index, "item_id": item.id, "content_index": part.index}
+            where: PartPlace = {"output_index": item.output_index, "item_id": item.id, "content_index": part.index}
             out.append(ReasoningTextDelta(sequence_number=self._next(), delta=event.text, **where))
 
     def _part(self, kind: PartKind, text: str, out: list[Event]) -> tuple[_OpenItem, _OpenPart]:
@@ -229,7 +230,9 @@ class Emitter:
             self._close_item("completed", out)
         if self._item is None:
             index = self._take_index()
-            item = _OpenItem(child_id(self.response.id, "rs" if reasoning else "msg", index), index, reasoning=reasoning)
+            item = _OpenItem(
+                child_id(self.response.id, "rs" if reasoning else "msg", index), index, reasoning=reasoning
+            )
             self._item = item
             blank: Item = (
                 Reasoning(id=item.id, summary=[], content=[], status="in_progress")
@@ -257,7 +260,7 @@ class Emitter:
         opened, item.open = item.open, None
         part = opened.part()
         item.parts.append(part)
-        where = {"output_index": item.output_index, "item_id": item.id, "content_index": opened.index}
+        where: PartPlace = {"output_index": item.output_index, "item_id": item.id, "content_index": opened.index}
         if isinstance(part, OutputText):
             done: Event = TextDone(sequence_number=self._next(), text=part.text, logprobs=part.logprobs, **where)
         elif isinstance(part, Refusal):
@@ -453,14 +456,11 @@ def again(response: Response, journal: Journal, offers: Mapping[str, Offer], sea
         service_tier=journal.service_tier,
     )
     emitter = Emitter(begun, offers, seal if journal.sealed else None)
-    cause = _CAUSES[response.status] if response.incomplete_details is None else _LIMITS[response.incomplete_details.reason]
+    details = response.incomplete_details
+    cause: Cause = _CAUSES[response.status] if details is None else _LIMITS[details.reason]
     outcome = Outcome(cause=cause, at=response.completed_at or 0, error=response.error)
     return [*emitter.open(), *emitter.feed(journal.events), *emitter.close(outcome)]
 
 
-_CAUSES: dict[str, Literal["complete", "fail", "cancel"]] = {
-    "completed": "complete",
-    "failed": "fail",
-    "cancelled": "cancel",
-}
-_LIMITS: dict[str, Literal["limit", "filter"]] = {"max_output_tokens": "limit", "content_filter": "filter"}
+_CAUSES: dict[str, Cause] = {"completed": "complete", "failed": "fail", "cancelled": "cancel"}
+_LIMITS: dict[str, Cause] = {"max_output_tokens": "limit", "content_filter": "filter"}

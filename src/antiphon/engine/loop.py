@@ -15,7 +15,7 @@ from antiphon.engine.state import Outcome, decide
 from antiphon.errors import ApiError, ContextTooLong, RateLimited
 from antiphon.models.base import Access, ModelRequest, ModelStream, Provider
 from antiphon.wire.events import Event
-from antiphon.wire.responses import ResponseError
+from antiphon.wire.responses import ErrorCode, ResponseError
 
 log = logging.getLogger("antiphon.engine")
 
@@ -77,5 +77,5 @@ def _failure(error: Exception, run: Run, at: int) -> Outcome:
         return Outcome(cause="fail", at=at, error=ResponseError(code="server_error", message=message))
     if isinstance(error, RateLimited) or error.status == 429:
         return Outcome(cause="fail", at=at, error=ResponseError(code="rate_limit_exceeded", message=error.message))
-    code = "invalid_prompt" if isinstance(error, ContextTooLong) or error.status in (400, 413, 422) else "server_error"
+    code: ErrorCode = "invalid_prompt" if error.status in (400, 413, 422) else "server_error"
     return Outcome(cause="fail", at=at, error=ResponseError(code=code, message=error.message))

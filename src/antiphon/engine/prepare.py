@@ -16,7 +16,7 @@ from antiphon.ids import child_id
 from antiphon.models.base import Choice, ModelRequest
 from antiphon.models.catalog import Resolved
 from antiphon.tools.client import Offer, offers
-from antiphon.wire.calls import call_of, flat_name, output_of
+from antiphon.wire.calls import call_of, output_of
 from antiphon.wire.items import (
     AdditionalTools,
     Compaction,
@@ -51,7 +51,6 @@ from antiphon.wire.tools import (
     ChooseAllowed,
     ChooseCustom,
     ChooseFunction,
-    NamespaceTool,
     Tool,
     ToolChoice,
 )
@@ -87,6 +86,10 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     choice = _choice(create.tool_choice, offered)
     given = await _input(engine, create, caller)
     resolved = await engine.catalog.resolve(create.model or "", caller.access)
+    warnings = _warnings(create, resolved)
+    if warnings and engine.strict:
+        message = f"The parameter {warnings[0]!r} would not be obeyed for the model {create.model!r}."
+        raise Unsupported(message, param=warnings[0])
     response_id = engine.new_id("resp", caller.seed)
     added = complete_items(given, _input_ids(response_id))
     conversation = _conversation_id(create)
@@ -107,7 +110,7 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
             appended=tuple(item for item in added if item.id not in known),
             conversation=conversation,
             sealed="reasoning.encrypted_content" in (create.include or ()),
-            warnings=_warnings(create, resolved),
+            warnings=warnings,
         )
     except BaseException:
         if conversation is not None:
@@ -197,11 +200,12 @@ def _choice(choice: ToolChoice | None, offered: Mapping[str, Offer]) -> Choice |
 
 
 def _chosen(kind: object, name: object, offered: Mapping[str, Offer]) -> tuple[str, ...]:
-    names = tuple(
-        seen
-        for seen, offer in offered.items()
-        if (offer.kind == kind and name in (None, offer.name, seen)) or (kind == "namespace" and offer.namespace == name)
-    )
+    def fits(seen: str, offer: Offer) -> bool:
+        if kind == "namespace":
+            return offer.namespace == name
+        return offer.kind == kind and name in (None, offer.name, seen)
+
+    names = tuple(seen for seen, offer in offered.items() if fits(seen, offer))
     if not names:
         message = f"Tool choice {name or kind!r} not found in 'tools'."
         raise InvalidRequest(message, param="tool_choice", code="tool_not_found")
@@ -402,6 +406,3 @@ def _warnings(create: CreateResponse, resolved: Resolved) -> tuple[str, ...]:
     if create.stream_options is not None and create.stream_options.include_obfuscation:
         names.append("stream_options.include_obfuscation")
     return tuple(names)
-
-
-__all__ = ["NamespaceTool", "decode_tools", "flat_name", "prepare", "prepare_count", "trimmed"]

@@ -1,11 +1,11 @@
 """A run as data, and what every run needs from outside."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from antiphon.clock import Clock
+from antiphon.config import Limits
 from antiphon.engine.seal import Sealer
 from antiphon.ids import NewId
 from antiphon.models.base import Access, ModelRequest
@@ -16,16 +16,9 @@ from antiphon.tools.client import Offer
 from antiphon.wire.items import Item
 from antiphon.wire.responses import Response
 
-if TYPE_CHECKING:
-    from antiphon.config import Limits
-
 
 class Engine(Struct, frozen=True, kw_only=True):
-    """What runs need: where models are, where state is kept, the time, new ids, and limits.
-
-    `patience_s` is how long a stream waits for its model host to accept the call before it begins; a rejection within
-    that time is an HTTP error, a later one an event.
-    """
+    """What runs need: where models are, where state is kept, the time, new ids, limits, and how strict to be."""
 
     catalog: Catalog
     responses: Responses
@@ -33,8 +26,8 @@ class Engine(Struct, frozen=True, kw_only=True):
     clock: Clock
     new_id: NewId
     sealer: Sealer
-    limits: "Limits"
-    patience_s: float = 5.0
+    limits: Limits
+    strict: bool = False
 
 
 class Caller(Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from antiphon.wire.events import (
     CustomInputDelta,
     CustomInputDone,
     Event,
+    ItemPlace,
     ShellCommandAdded,
     ShellCommandDelta,
     ShellCommandDone,
@@ -115,7 +116,7 @@ class Place(Struct, frozen=True, kw_only=True):
 def progress(item: Item, place: Place) -> Iterator[Event]:
     """The events between added and done of a call that was made whole (functions stream theirs instead)."""
     if isinstance(item, CustomToolCall):
-        where = {"item_id": place.item_id, "output_index": place.output_index}
+        where: ItemPlace = {"item_id": place.item_id, "output_index": place.output_index}
         if item.input:
             yield CustomInputDelta(sequence_number=place.next_number(), delta=item.input, **where)
         yield CustomInputDone(sequence_number=place.next_number(), input=item.input, **where)

@@ -6,7 +6,7 @@ directions stand here side by side, since they must agree.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -172,18 +172,15 @@ def _apply_patch(call: Made) -> Item:
     if not all(isinstance(given.get(key), str) for key in needed):
         raise _misfit(call, f"strings for {' and '.join(needed)}")
     operation = {"type": kind} | {key: given[key] for key in needed}
-    return ApplyPatchCall(
-        id=call.id, call_id=call.call_id, operation=operation, status="in_progress" if call.status == "in_progress" else "completed"
-    )
+    status: Literal["in_progress", "completed"] = "in_progress" if call.status == "in_progress" else "completed"
+    return ApplyPatchCall(id=call.id, call_id=call.call_id, operation=operation, status=status)
 
 
 def _computer(call: Made) -> Item:
     actions = _arguments(call).get("actions")
     if not isinstance(actions, list) or not all(isinstance(action, dict) and "type" in action for action in actions):
         raise _misfit(call, "`actions`, a list of objects with a `type`")
-    return ComputerCall(
-        id=call.id, call_id=call.call_id, actions=actions, pending_safety_checks=[], status=call.status
-    )
+    return ComputerCall(id=call.id, call_id=call.call_id, actions=actions, pending_safety_checks=[], status=call.status)
 
 
 def _computer_preview(call: Made) -> Item:

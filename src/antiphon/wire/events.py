@@ -4,6 +4,8 @@ Every event carries `sequence_number`; `engine.emit` alone gives it. Source: Ope
 `ResponseStreamEvent`; names judged by the `openai` package.
 """
 
+from typing import TypedDict
+
 import msgspec
 from msgspec import Struct
 
@@ -26,6 +28,19 @@ class ItemEvent(Event, kw_only=True):
 
 class PartEvent(ItemEvent, kw_only=True):
     """An event about one content part of an output item."""
+
+    content_index: int
+
+
+class ItemPlace(TypedDict):
+    """Where an item event belongs."""
+
+    output_index: int
+    item_id: str
+
+
+class PartPlace(ItemPlace):
+    """Where a part event belongs."""
 
     content_index: int
 

@@ -525,7 +525,7 @@ ID_PREFIXES: dict[type, str] = {
 }
 """The prefix of a new id for each kind of item that may come without one."""
 
-_decoder = msgspec.json.Decoder(Item)
+_decoder: msgspec.json.Decoder[Item] = msgspec.json.Decoder(Item)
 _list_decoder = msgspec.json.Decoder(list[Item])
 _raw_list_decoder = msgspec.json.Decoder(list[Raw])
 _probe = msgspec.json.Decoder(dict[str, Raw])

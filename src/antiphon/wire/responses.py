@@ -45,7 +45,7 @@ class JsonSchemaFormat(Sparse, kw_only=True, tag_field="type", tag="json_schema"
     strict: bool | None = None
 
 
-class TextConfig(Sparse, frozen=True, kw_only=True):
+class TextConfig(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The form of the text, and how many words to make."""
 
     format: PlainFormat | JsonObjectFormat | JsonSchemaFormat | None = None

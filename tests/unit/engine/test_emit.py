@@ -163,7 +163,12 @@ def test_a_custom_call_that_a_limit_cut_off_was_never_shown():
 
 def test_calls_whose_arguments_interleave_are_kept_apart():
     model_events = [CallStart(0, "c1", "f"), CallStart(1, "c2", "f")]
-    model_events += [CallArguments(0, '{"a'), CallArguments(1, '{"b'), CallArguments(0, '":1}'), CallArguments(1, '":2}')]
+    model_events += [
+        CallArguments(0, '{"a'),
+        CallArguments(1, '{"b'),
+        CallArguments(0, '":1}'),
+        CallArguments(1, '":2}'),
+    ]
     response = final(emitted([*model_events, Finish("calls")]))
     assert [(item.call_id, item.arguments) for item in response.output] == [("c1", '{"a":1}'), ("c2", '{"b":2}')]
 

@@ -1,0 +1,135 @@
+"""The Responses resource: create, retrieve, list, delete, input items, token count."""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from antiphon.api.call import Call
+from antiphon.api.route import route
+from antiphon.api.sse import DONE, EventStream
+from antiphon.api.visible import visible
+from antiphon.engine.emit import Emitter, Journal, again
+from antiphon.engine.loop import stream
+from antiphon.engine.prepare import prepare, prepare_count
+from antiphon.engine.record import record
+from antiphon.engine.run import Caller
+from antiphon.errors import InvalidRequest
+from antiphon.models.tokens import count_tokens
+from antiphon.tools.client import offers
+from antiphon.wire.base import Deleted, Page
+from antiphon.wire.events import TERMINAL, Event, ResponseEvent, frame
+from antiphon.wire.items import Item
+from antiphon.wire.responses import CountInputTokens, CreateResponse, Includable, InputTokens, ListQuery, Response
+
+_journal = msgspec.msgpack.Decoder(Journal)
+
+
+class RetrieveQuery(Struct, kw_only=True):
+    """How to retrieve a response: whole, or as the stream that it was, after the event with number `starting_after`."""
+
+    include: list[Includable] = []
+    stream: bool = False
+    starting_after: int | None = None
+    include_obfuscation: bool = False
+
+
+@route("POST", "/v1/responses", body=CreateResponse, answer=Response, events=Event)
+async def create_response(call: Call[CreateResponse, None]) -> Response | EventStream:
+    """Create a model response, streamed or whole."""
+    engine = call.services.engine
+    caller = Caller(owner=call.owner, access=call.access, seed=call.seed)
+    run = await prepare(engine, call.body, caller)
+    for name in run.warnings:
+        call.warn(f"not obeyed: {name}")
+    emitter = Emitter(run.response, run.offers, engine.sealer.seal if run.sealed else None)
+    access = replace(call.access, replay=replace(call.access.replay, origin=run.response.id))
+    stored = run.response.store
+    patience_s = call.services.config.response_patience_s if call.body.stream else None
+    events = record(engine, run, emitter, stream(engine, run, emitter, access, patience_s))
+    if call.body.stream:
+        return EventStream(_frames(events), detach=stored)
+    return await call.until_gone(_last(events), detach=stored)
+
+
+@route("GET", "/v1/responses/{response_id}", query=RetrieveQuery, answer=Response, events=Event)
+async def get_response(call: Call[None, RetrieveQuery]) -> Response | EventStream:
+    """Retrieve a stored response, or its stream once more."""
+    response_id, query = call.params["response_id"], call.query
+    if query.starting_after is not None and not query.stream:
+        raise InvalidRequest("'starting_after' is only allowed when 'stream' is true.", param="starting_after")
+    if not query.stream:
+        response = await call.services.responses.get(call.owner, response_id)
+        return replace(response, output=[_seen(call, item, query.include) for item in response.output])
+    response, data = await call.services.responses.journal(call.owner, response_id)
+    if response.status in ("queued", "in_progress"):
+        message = f"Response {response_id} is {response.status}: its stream can be read again once it has ended."
+        raise InvalidRequest(message, param="stream", code="response_not_finished")
+    journal = _journal.decode(data) if data else Journal(service_tier=response.service_tier, sealed=False, events=[])
+    events = again(response, journal, offers(response.tools), call.services.engine.sealer.seal)
+    return EventStream(_once(events[(-1 if query.starting_after is None else query.starting_after) + 1 :]))
+
+
+@route("GET", "/v1/responses", query=ListQuery, answer=Page[Response])
+async def list_responses(call: Call[None, ListQuery]) -> Page[Response]:
+    """List stored responses, newest first; not in OpenAI's API."""
+    page = await call.services.responses.list(call.owner, call.query)
+    include = call.query.include
+    shown = [replace(each, output=[_seen(call, item, include) for item in each.output]) for each in page.data]
+    return replace(page, data=shown)
+
+
+@route("DELETE", "/v1/responses/{response_id}", answer=Deleted)
+async def delete_response(call: Call[None, None]) -> Deleted:
+    """Delete a stored response: it never reaches a model again."""
+    response_id = call.params["response_id"]
+    await call.services.responses.delete(call.owner, response_id)
+    return Deleted(id=response_id, object="response.deleted")
+
+
+@route("GET", "/v1/responses/{response_id}/input_items", query=ListQuery, answer=Page[Item])
+async def list_input_items(call: Call[None, ListQuery]) -> Page[Item]:
+    """List the items that a stored response was given."""
+    page = await call.services.responses.input_items(call.owner, call.params["response_id"], call.query)
+    return replace(page, data=[_seen(call, item, call.query.include) for item in page.data])
+
+
+@route("POST", "/v1/responses/input_tokens", body=CountInputTokens, answer=InputTokens)
+async def count_input_tokens(call: Call[CountInputTokens, None]) -> InputTokens:
+    """Count the tokens of an input: an estimate, by a tokenizer that ships with the server."""
+    caller = Caller(owner=call.owner, access=call.access, seed=call.seed)
+    request = await prepare_count(call.services.engine, call.body, caller)
+    return InputTokens(input_tokens=count_tokens(request))
+
+
+def _seen(call: Call[Any, Any], item: Item, include: list[Includable]) -> Item:
+    return visible(item, include, call.services.engine.sealer.seal)
+
+
+async def _frames(batches: AsyncGenerator[list[Event], None]) -> AsyncGenerator[bytes, None]:
+    """What is ready together is written together; `[DONE]` goes with the terminal event."""
+    try:
+        async for batch in batches:
+            frames = [frame(event) for event in batch]
+            if isinstance(batch[-1], TERMINAL):
+                frames.append(DONE)
+            yield b"".join(frames)
+    finally:
+        await batches.aclose()
+
+
+async def _last(batches: AsyncGenerator[list[Event], None]) -> Response:
+    """The whole answer: the same stream, read to its end."""
+    try:
+        async for batch in batches:
+            last = batch[-1]
+        assert isinstance(last, ResponseEvent)
+        return last.response
+    finally:
+        await batches.aclose()
+
+
+async def _once(events: list[Event]) -> AsyncGenerator[bytes, None]:
+    yield b"".join([*(frame(event) for event in events), DONE])

@@ -1,0 +1,141 @@
+"""The composition root: settings become services, services an ASGI application, and that a running server."""
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+from msgspec.structs import replace
+
+from antiphon import config as settings
+from antiphon.api.server import AsgiApp, application
+from antiphon.api.services import Services
+from antiphon.api.tasks import Tasks
+from antiphon.clock import replay_clock, system_clock
+from antiphon.config import Config, HostConfig
+from antiphon.egress import LiveTransport
+from antiphon.engine.run import Engine
+from antiphon.engine.seal import Sealer
+from antiphon.exchange import Transport
+from antiphon.ids import random_id, replayable_ids
+from antiphon.models.catalog import Catalog, catalog_of
+from antiphon.replay.transport import ReplayOptions, ReplayTransport, open_transport
+from antiphon.stores.completions import Completions
+from antiphon.stores.conversations import Conversations
+from antiphon.stores.database import Database
+from antiphon.stores.migrate import migrate, migrations
+from antiphon.stores.responses import Responses
+from antiphon.stores.sqlite import open_sqlite
+from antiphon.telemetry import Counts, Telemetry, log_request
+
+
+def build(config: Config) -> AsgiApp:
+    """The application; its lifespan opens and closes what it uses."""
+    return application(lambda: opened(config))
+
+
+def serve(config: Config) -> int:
+    """Listens until it is told to stop; returns the exit code."""
+    options = uvicorn.Config(
+        build(config),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=int(config.timeouts.shutdown_s) or None,
+    )
+    server = uvicorn.Server(options)
+    with socket.create_server((config.host, config.port), backlog=2048, family=_family(config.host)) as listening:
+        server.run(sockets=[listening])
+    return 0 if server.started else 1
+
+
+@asynccontextmanager
+async def opened(config: Config) -> AsyncIterator[Services]:
+    """Everything the routes use, opened, and closed again in the opposite order."""
+    live = LiveTransport()
+    transport = open_transport(_replay_options(config), live)
+    config = _with_recorded_hosts(config, transport)
+    database = open_sqlite(_database_path(config), sync=config.sqlite_sync)
+    catalog = catalog_of(config, transport)
+    services = services_of(config, catalog, database)
+    try:
+        await migrate(database, migrations())
+        await services.responses.fail_unfinished(services.clock())
+        await services.conversations.release_all()
+        catalog.start()
+        yield services
+    finally:
+        await services.tasks.drain(config.timeouts.shutdown_s)
+        await catalog.close()
+        await transport.close()
+        await database.close()
+
+
+def services_of(config: Config, catalog: Catalog, database: Database) -> Services:
+    """The services over a catalog and a database. In replay, time stands still and ids derive from requests."""
+    replaying = config.mode == "replay"
+    clock = replay_clock if replaying else system_clock
+    new_id = replayable_ids() if replaying else random_id
+    responses, conversations = Responses(database), Conversations(database)
+    engine = Engine(
+        catalog=catalog,
+        responses=responses,
+        conversations=conversations,
+        clock=clock,
+        new_id=new_id,
+        sealer=Sealer(settings.secret(config)),
+        limits=config.limits,
+        strict=config.strict,
+    )
+
+    async def missing() -> list[str]:
+        found = [] if await catalog.list() else ["no model host answers: see /v1/providers"]
+        await database.one("SELECT 1")
+        return found
+
+    return Services(
+        config=config,
+        clock=clock,
+        new_id=new_id,
+        catalog=catalog,
+        engine=engine,
+        responses=responses,
+        conversations=conversations,
+        completions=Completions(database),
+        tasks=Tasks(),
+        ready=missing,
+        telemetry=Telemetry(Counts(), log_request),
+    )
+
+
+def _database_path(config: Config) -> Path | None:
+    """A replaying server starts from nothing each time, since its ids repeat: it keeps its state in memory."""
+    if config.mode == "replay":
+        return None
+    return Path(config.data_dir) / "antiphon.db"
+
+
+def _replay_options(config: Config) -> ReplayOptions:
+    return ReplayOptions(
+        mode=config.mode,
+        directory=Path(config.recordings) if config.recordings else None,
+        format=config.recordings_format,
+        matching=config.recordings_match,
+        speed=config.replay_speed or None,
+    )
+
+
+def _with_recorded_hosts(config: Config, transport: Transport) -> Config:
+    """A replaying server without hosts of its own serves those that its recordings know."""
+    if config.mode != "replay" or not isinstance(transport, ReplayTransport):
+        return config
+    named = {name: host for name, host in config.hosts.items() if not host.origin}
+    recorded = {each.name: HostConfig(base_url=each.base_url) for each in transport.hosts()}
+    return replace(config, hosts=recorded | named)
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
