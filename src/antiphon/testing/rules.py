@@ -36,6 +36,9 @@ BEYOND_SDK = frozenset(
 )
 """Fields that are sent although the package's type does not name them, each with its reason."""
 
+SDK_MAJOR = 3
+"""The major version of the package whose types are the judge."""
+
 UNKNOWN_TO_SDK = frozenset({"response.cancelled"})
 """Events of OpenAI's and our API that the package has no type for."""
 
@@ -367,19 +370,27 @@ def _sdk_union() -> Any:
     return pydantic.TypeAdapter(ResponseStreamEvent)
 
 
+@functools.cache
+def _is_old() -> bool:
+    """Whether the installed package is older than these rules: newer events and fields are then no fault."""
+    import openai
+
+    return int(openai.__version__.partition(".")[0]) < SDK_MAJOR
+
+
 def sdk_problems(event: dict[str, Any]) -> list[str]:
     """Where an event is not what the package's type for it says: missing, wrong or unknown fields."""
     kind = _sdk_types().get(event["type"])
     where = f"event {event.get('sequence_number')} {event['type']}"
     if kind is None:
-        return [] if event["type"] in UNKNOWN_TO_SDK else [f"{where}: the package has no such event"]
+        return [] if _is_old() or event["type"] in UNKNOWN_TO_SDK else [f"{where}: the package has no such event"]
     try:
         found = _sdk_union().validate_python(event, strict=True)
     except ValueError:
         return [f"{where}: {_why(kind, event)}"]
     if type(found) is not kind:
         return [f"{where}: the package takes it for a {type(found).__name__}"]
-    return [f"{where}: unknown field {name}" for name in unknown_fields(found)]
+    return [] if _is_old() else [f"{where}: unknown field {name}" for name in unknown_fields(found)]
 
 
 def _why(kind: Any, event: dict[str, Any]) -> str:

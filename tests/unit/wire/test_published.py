@@ -14,12 +14,15 @@ from typing import Any, Literal
 
 import msgspec
 import pytest
+from openai.types import completion_create_params, embedding_create_params
 from openai.types import conversations as sdk_conversations
 from openai.types import responses as sdk
+from openai.types.chat import ChatCompletion, completion_list_params, completion_update_params
+from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.responses import response_create_params, response_usage
 from openai.types.shared import Reasoning as SdkReasoning
 
-from antiphon.wire import events, items, responses, tools
+from antiphon.wire import chat, conversations, embeddings, events, items, responses, tools
 
 NOT_SERVED = "belongs to what this release does not serve; never sent, and optional in clients' types"
 LATER = "an event of what this release does not serve"
@@ -28,6 +31,7 @@ OPEN_RESPONSES = "Open Responses requires it"
 HOSTED = "a status or reason that only OpenAI's own machinery comes to"
 CREATED_BY = "names an actor of OpenAI's platform; this server has none to name"
 FILLED_IN = "a client may leave it out; it is filled in before the item is stored or sent"
+FORWARDED = "not looked at: a chat's body goes to the host as it came"
 PASSED_ON = "only passed on: any value is kept as it came"
 IN_PACKAGE = "in the package, newer than the document"
 
@@ -63,6 +67,14 @@ DEVIATIONS: dict[str, str] = {
     "create: adds frequency_penalty": OPEN_RESPONSES,
     "create: adds image": IN_PACKAGE,
     "create: adds presence_penalty": OPEN_RESPONSES,
+    "StoredChatCompletion.service_tier: -auto -default -fast -flex -priority -scale": "the host's own word is kept",
+    "StoredChatCompletion: lacks moderation": NOT_SERVED,
+    "chat.service_tier: +ultrafast": "responses know it; hosts that do not refuse it",
+    "chat: lacks moderation": FORWARDED,
+    "chat: lacks prompt_cache_options": FORWARDED,
+    "chat: lacks prompt_cache_retention": FORWARDED,
+    "completion.prompt: required there": "nullable, and the document gives it a default",
+    "create items: lacks include": "a query parameter: the package's method sends it there",
     "event response.function_call_arguments.done: adds name": "the document requires it, the package lacks it",
     "event response.shell_call_command.delta: lacks obfuscation": "streams are not padded",
     "event: adds the type response.cancelled": "the fourth terminal status needs a terminal event",
@@ -197,7 +209,7 @@ def sdk_shape(kind: Any) -> Shape:
     if not hasattr(kind, "model_fields"):
         hints = typing.get_type_hints(kind, include_extras=True)
         found = {name: literals(hint) for name, hint in hints.items()}
-        required = set(kind.__required_keys__)
+        required = {name for name, hint in hints.items() if typing.get_origin(hint) is typing.Required}
     else:
         fields = {field.alias or name: field for name, field in kind.model_fields.items()}
         found = {name: literals(field.annotation) for name, field in fields.items()}
@@ -358,6 +370,20 @@ def against_package() -> list[str]:
         ("OutputTokensDetails", responses.OutputTokensDetails, response_usage.OutputTokensDetails),
     ):
         found += differences(where, our_shape(ours), sdk_shape(theirs), required=False)
+    for where, ours, theirs in (
+        ("Conversation", conversations.Conversation, sdk_conversations.Conversation),
+        ("ConversationDeleted", conversations.ConversationDeleted, sdk_conversations.ConversationDeletedResource),
+        ("StoredChatCompletion", chat.StoredChatCompletion, ChatCompletion),
+        ("create conversation", conversations.CreateConversation, sdk_conversations.ConversationCreateParams),
+        ("update conversation", conversations.UpdateConversation, sdk_conversations.ConversationUpdateParams),
+        ("create items", conversations.CreateItems, sdk_conversations.ItemCreateParams),
+        ("chat", chat.CreateChatCompletion, chat_create_params.CompletionCreateParamsNonStreaming),
+        ("chat list", chat.ChatListQuery, completion_list_params.CompletionListParams),
+        ("chat update", chat.UpdateChatCompletion, completion_update_params.CompletionUpdateParams),
+        ("completion", chat.CreateCompletion, completion_create_params.CompletionCreateParamsNonStreaming),
+        ("embedding", embeddings.CreateEmbedding, embedding_create_params.EmbeddingCreateParams),
+    ):
+        found += differences(where, our_shape(ours), sdk_shape(theirs), required=not where[0].isupper())
     return found
 
 
