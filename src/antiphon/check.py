@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -11,7 +10,7 @@ from antiphon.config import Config, Host, hosts
 from antiphon.egress import LiveTransport
 from antiphon.errors import ApiError
 from antiphon.models.base import NO_ACCESS, Provider
-from antiphon.models.catalog import Catalog, catalog_of
+from antiphon.models.catalog import catalog_of
 from antiphon.wire.models import Model
 
 REACH_S: Final = 10.0
@@ -34,7 +33,7 @@ async def reach(config: Config) -> list[Reached]:
     transport = LiveTransport()
     try:
         catalog = catalog_of(config, transport)
-        return list(await asyncio.gather(*(_reach(host, catalog.provider(name)) for name, host in _known(config))))
+        return await asyncio.gather(*(_reach(host, catalog.provider(name)) for name, host in hosts(config).items()))
     finally:
         await transport.close()
 
@@ -43,17 +42,12 @@ async def list_models(config: Config) -> tuple[list[Model], list[str]]:
     """Every model of every host that answers, and what is wrong with the others."""
     transport = LiveTransport()
     try:
-        catalog: Catalog = catalog_of(config, transport)
+        catalog = catalog_of(config, transport)
         await catalog.refresh()
         broken = [entry for entry in await catalog.providers() if entry.health.status == "Error"]
         return await catalog.list(), [f"{entry.provider_id}: {entry.health.message}" for entry in broken]
     finally:
         await transport.close()
-
-
-def _known(config: Config) -> Sequence[tuple[str, Host]]:
-    known: Mapping[str, Host] = hosts(config)
-    return list(known.items())
 
 
 async def _reach(host: Host, provider: Provider) -> Reached:

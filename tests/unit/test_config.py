@@ -100,7 +100,10 @@ def test_a_secret_is_taken_from_the_variable_that_the_file_names(tmp_path: Path)
         ('[hosts.a]\nbase_url = "http://h"\nquirks.stream_usge = true', "Did you mean 'stream_usage'?"),
         ('[hosts.a]\nbase_url = "http://h"\nquirks.stream_usage = 3', "hosts.a.quirks.stream_usage: expected bool"),
         ('[hosts.a]\nbase_url = "http://h"\norigin = "x"', "hosts.a.origin: there is no such setting."),
-        ('[hosts.a]\nbase_url = "http://h"\nkey = "env:NOPE"', "hosts.a.key: the environment variable NOPE is not set."),
+        (
+            '[hosts.a]\nbase_url = "http://h"\nkey = "env:NOPE"',
+            "hosts.a.key: the environment variable NOPE is not set.",
+        ),
         ('default_host = "b"', "default_host: there is no host 'b'."),
         ('[aliases]\na = "b"\nb = "h/m"', "aliases.a: 'b' is an alias itself"),
         ("port = ", "antiphon.toml: "),

@@ -23,16 +23,6 @@ from antiphon.plugins import provider_factory
 from antiphon.settings import MASK, masked
 from antiphon.wire.models import CustomMetadata, Model, ModelList, ProviderEntry, ProviderHealth
 
-FIRST_WAIT_S: Final = 2.0
-"""How long after it was first asked requests wait for a host that was never heard of."""
-MISS_WAIT_S: Final = 1.0
-"""How long a request for an unknown name waits for fresh lists."""
-MISS_INTERVAL_S: Final = 5.0
-"""How often unknown names may cause fresh lists."""
-ASK_S: Final = 10.0
-"""How long a host may take to list its models."""
-RETRY_S: Final = (1.0, 2.0, 5.0, 10.0)
-"""Pauses after failures; the last one holds until the host answers."""
 EMBEDDING_NAME: Final = re.compile(r"embed|(^|[/_:.-])(all-minilm|bge|e5|gte)[-_:]", re.IGNORECASE)
 """What tells an embedding model where nothing but its name is known."""
 RERANK_NAME: Final = re.compile(r"rerank", re.IGNORECASE)
@@ -41,6 +31,24 @@ log = logging.getLogger("antiphon.catalog")
 _encode = msgspec.json.Encoder().encode
 _Models = list[Model]
 _Entries = list[ProviderEntry]
+
+
+class Waits(Struct, frozen=True, kw_only=True):
+    """How long hosts that do not answer may hold anything up.
+
+    `first_s` after a host was first asked, requests still wait for it to be heard of; `miss_s` is how long a request
+    for an unknown name waits for fresh lists, which it causes at most every `miss_interval_s`. Listing may take
+    `ask_s`. The pauses after failures are `retry_s`; the last one holds until the host answers.
+    """
+
+    first_s: float = 2.0
+    miss_s: float = 1.0
+    miss_interval_s: float = 5.0
+    ask_s: float = 10.0
+    retry_s: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0)
+
+
+DEFAULT_WAITS: Final = Waits()
 
 
 class Resolved(Struct, frozen=True, kw_only=True):
@@ -72,8 +80,10 @@ class Catalog:
         aliases: Mapping[str, str] | None = None,
         default_host: str = "",
         refresh_s: float = 300.0,
+        waits: Waits = DEFAULT_WAITS,
     ) -> None:
-        self._shelves = {name: _Shelf(host, providers[name]) for name, host in known.items()}
+        self._shelves = {name: _Shelf(host, providers[name], waits) for name, host in known.items()}
+        self._waits = waits
         self._aliases = dict(aliases or {})
         self._default_host = default_host
         self._refresh_s = refresh_s
@@ -118,7 +128,7 @@ class Catalog:
             await self._heard()
             found = self._find(target, name)
         if found is None and (waiting := [shelf.ask() for shelf in self._shelves.values() if shelf.stale()]):
-            await asyncio.wait(waiting, timeout=MISS_WAIT_S)
+            await asyncio.wait(waiting, timeout=self._waits.miss_s)
             found = self._find(target, name)
         found = found or self._guess(target)
         if found is None:
@@ -236,7 +246,8 @@ def catalog_of(config: Config, transport: Transport) -> Catalog:
 class _Shelf:
     """One host and what it was last seen to offer."""
 
-    def __init__(self, host: Host, provider: Provider) -> None:
+    def __init__(self, host: Host, provider: Provider, waits: Waits) -> None:
+        self._waits = waits
         self.host = host
         self.provider = provider
         self.listing = host.list_models
@@ -266,10 +277,11 @@ class _Shelf:
             return
         self._asked_at = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(ASK_S):
+            async with asyncio.timeout(self._waits.ask_s):
                 listed = await self.provider.models(NO_ACCESS)
         except TimeoutError:
-            self._failed(UpstreamTimeout(f"Model host {self.host.name} did not list its models within {ASK_S:g} s."))
+            ask_s = self._waits.ask_s
+            self._failed(UpstreamTimeout(f"Model host {self.host.name} did not list its models within {ask_s:g} s."))
         except ApiError as error:
             self._failed(error)
         else:
@@ -295,20 +307,21 @@ class _Shelf:
         """How long until the host is asked again."""
         if not self._failures:
             return refresh_s
-        return min(RETRY_S[min(self._failures, len(RETRY_S)) - 1], refresh_s)
+        retry_s = self._waits.retry_s
+        return min(retry_s[min(self._failures, len(retry_s)) - 1], refresh_s)
 
     def first_wait_s(self) -> float:
         """How long a request should wait for this host: not at all once it was heard of, or its time is over."""
         if not self.listing or self.answering or self._failures:
             return 0.0
         if not self._asked_at:
-            return FIRST_WAIT_S
-        return self._asked_at + FIRST_WAIT_S - asyncio.get_running_loop().time()
+            return self._waits.first_s
+        return self._asked_at + self._waits.first_s - asyncio.get_running_loop().time()
 
     def stale(self) -> bool:
         """Whether an unknown name is a reason to ask again: not while the host is down, and not too often."""
         since_s = asyncio.get_running_loop().time() - self._asked_at
-        return self.listing and self.answering and since_s >= MISS_INTERVAL_S
+        return self.listing and self.answering and since_s >= self._waits.miss_interval_s
 
     # ------------------------------------------------------------ models
 
