@@ -30,6 +30,8 @@ BEYOND_SDK = frozenset(
         ("Response", "store"),  # Open Responses requires it
         ("ResponseError", "type"),  # the host's own kind of error, beside the code that clients know
         ("ResponseFunctionCallArgumentsDoneEvent", "name"),  # required by OpenAI's document, absent from the package
+        ("ResponseCustomToolCall", "status"),  # every item has a status; the package has it in its other form
+        ("ResponseCustomToolCallOutput", "status"),  # likewise
         ("Logprob", "bytes"),  # as in the final part; the event's type in the package lacks it
         ("LogprobTopLogprob", "bytes"),  # likewise
     }
@@ -372,7 +374,7 @@ def _sdk_union() -> Any:
 
 @functools.cache
 def _is_old() -> bool:
-    """Whether the installed package is older than these rules: newer events and fields are then no fault."""
+    """Whether the installed package is older than these rules, and its types no judge of newer tools and fields."""
     import openai
 
     return int(openai.__version__.partition(".")[0]) < SDK_MAJOR
@@ -380,17 +382,19 @@ def _is_old() -> bool:
 
 def sdk_problems(event: dict[str, Any]) -> list[str]:
     """Where an event is not what the package's type for it says: missing, wrong or unknown fields."""
+    if _is_old():
+        return []
     kind = _sdk_types().get(event["type"])
     where = f"event {event.get('sequence_number')} {event['type']}"
     if kind is None:
-        return [] if _is_old() or event["type"] in UNKNOWN_TO_SDK else [f"{where}: the package has no such event"]
+        return [] if event["type"] in UNKNOWN_TO_SDK else [f"{where}: the package has no such event"]
     try:
         found = _sdk_union().validate_python(event, strict=True)
     except ValueError:
         return [f"{where}: {_why(kind, event)}"]
     if type(found) is not kind:
         return [f"{where}: the package takes it for a {type(found).__name__}"]
-    return [] if _is_old() else [f"{where}: unknown field {name}" for name in unknown_fields(found)]
+    return [f"{where}: unknown field {name}" for name in unknown_fields(found)]
 
 
 def _why(kind: Any, event: dict[str, Any]) -> str:
