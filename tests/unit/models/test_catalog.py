@@ -15,7 +15,6 @@ from antiphon.models.base import NO_ACCESS, Access, ModelInfo, ModelRequest, Mod
 from antiphon.models.catalog import Catalog, Waits, catalog_of
 from antiphon.testing.host import Host as ScriptedHost
 
-
 T = TypeVar("T")
 
 
