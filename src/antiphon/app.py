@@ -46,10 +46,10 @@ def serve(config: Config) -> int:
         lifespan="on",
         timeout_graceful_shutdown=int(config.timeouts.shutdown_s) or None,
     )
-    server = uvicorn.Server(options)
+    running = uvicorn.Server(options)
     with socket.create_server((config.host, config.port), backlog=2048, family=_family(config.host)) as listening:
-        server.run(sockets=[listening])
-    return 0 if server.started else 1
+        running.run(sockets=[listening])
+    return 0 if running.started else 1
 
 
 @asynccontextmanager
@@ -115,7 +115,9 @@ def _database_path(config: Config) -> Path | None:
     """A replaying server starts from nothing each time, since its ids repeat: it keeps its state in memory."""
     if config.mode == "replay":
         return None
-    return Path(config.data_dir) / "antiphon.db"
+    folder = Path(config.data_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / "antiphon.db"
 
 
 def _replay_options(config: Config) -> ReplayOptions:
