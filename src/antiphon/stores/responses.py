@@ -1,0 +1,232 @@
+"""Stored responses: the row, its items, its journal.
+
+A response keeps only its own items: the context of a chain is read along `previous_response_id`, so what a turn stores
+does not grow with the turns before it, and a deleted response is gone from every later context.
+"""
+
+import copy
+import datetime
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from antiphon.errors import ApiError, Conflict, InvalidRequest, NotFound
+from antiphon.stores import items as rows_of
+from antiphon.stores.conversations import append_failure, turn_statements
+from antiphon.stores.database import Database, Duplicate, Mismatch, Row, Statement
+from antiphon.stores.items import ITEMS
+from antiphon.stores.table import Listing, Table, not_found
+from antiphon.wire.base import Page
+from antiphon.wire.items import Item
+from antiphon.wire.responses import ConversationRef, ListQuery, Response, ResponseError
+
+RESPONSES = Table("responses")
+
+_UNFINISHED = "status IN ('queued', 'in_progress')"
+_INSERT = RESPONSES.insert("id, created_at, status, model, previous_response_id, conversation_id, body")
+_FINISH = RESPONSES.update("status = ?, model = ?, body = ?, journal = ?", f"id = ? AND {_UNFINISHED}")
+_STATUS = RESPONSES.select("status")
+_DELETE = RESPONSES.delete()
+_OUTPUT = "container = ? AND seq >= 0"
+_GET = f"{RESPONSES.select('-1 AS seq, body')} UNION ALL {ITEMS.select('seq, body', _OUTPUT)} ORDER BY seq"
+_JOURNAL = (
+    f"{RESPONSES.select('-1 AS seq, journal, body')} UNION ALL {ITEMS.select('seq, NULL, body', _OUTPUT)} ORDER BY seq"
+)
+# One row per item, oldest response first; a response without items still gives a row, and the first row tells
+# whether the chain ends there or breaks off.
+_HISTORY = f"""
+WITH RECURSIVE chain (id, previous, depth) AS (
+  {RESPONSES.select("id, previous_response_id, 0")}
+  UNION ALL
+  SELECT r.id, r.previous_response_id, chain.depth + 1
+  FROM chain CROSS JOIN responses r WHERE {RESPONSES.owned("r")} AND r.id = chain.previous
+)
+SELECT chain.previous, items.body
+FROM chain LEFT JOIN items ON {ITEMS.owned("items")} AND items.container = chain.id
+ORDER BY chain.depth DESC, items.seq
+"""
+_LIST = f"""
+WITH page AS MATERIALIZED (%s)
+SELECT position, -1 AS seq, id, body FROM page
+UNION ALL
+SELECT page.position, items.seq, items.id, items.body
+FROM page CROSS JOIN items WHERE {ITEMS.owned("items")} AND items.container = page.id AND items.seq >= 0
+ORDER BY 1 %s, 2
+"""
+# Not one owner's rows but all of them: what no tenant asks for and none sees.
+_LEFT_OVER = f"SELECT owner, id, body FROM responses WHERE {_UNFINISHED} ORDER BY position LIMIT 200"
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Response).decode
+
+
+class Turn(Struct, frozen=True, kw_only=True):
+    """What a finished run appends to a conversation: its input and its output, in order."""
+
+    conversation: str
+    items: Sequence[Item]
+
+
+class Responses:
+    """The responses of all owners, one owner at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def begin(self, owner: str, response: Response, input: Sequence[Item]) -> None:
+        """Stores a response that begins, with its input items. Raises `InvalidRequest` if two of them share an id."""
+        pairs = rows_of.encoded(input)
+        conversation = response.conversation
+        row = (
+            owner,
+            response.id,
+            response.created_at,
+            response.status,
+            response.model,
+            response.previous_response_id,
+            conversation.id if isinstance(conversation, ConversationRef) else None,
+            _body(response),
+        )
+        statements = [Statement(_INSERT, row), *rows_of.inserts(owner, response.id, -len(pairs), pairs)]
+        try:
+            await self._database.transaction(statements)
+        except Duplicate as error:
+            if error.index == 0:
+                raise Conflict(f"A response with id '{response.id}' exists already.") from error
+            twice = rows_of.first_duplicate(pairs)
+            raise InvalidRequest(f"The input has two items with id '{twice}'; remove one.", param="input") from error
+
+    async def finish(self, owner: str, response: Response, journal: bytes, turn: Turn | None = None) -> None:
+        """Stores how a response ended, in one transaction with its output, its journal, and the conversation's turn.
+
+        The turn's claim must be held under the response's id, and is released. Raises `NotFound` if the response was
+        deleted meanwhile, `Conflict` if it had ended already, or if the conversation is gone, no longer claimed, or
+        has an item of the same id; nothing is stored then, and a claim stays.
+        """
+        pairs = rows_of.encoded(response.output)
+        row = (response.status, response.model, _body(response), journal, owner, response.id)
+        statements = [Statement(_FINISH, row, 1), *rows_of.inserts(owner, response.id, 0, pairs)]
+        own = len(statements)
+        turn_pairs = rows_of.encoded(turn.items) if turn is not None else []
+        if turn is not None:
+            statements += turn_statements(owner, turn.conversation, response.id, turn_pairs)
+        try:
+            await self._database.transaction(statements)
+        except (Mismatch, Duplicate) as error:
+            if turn is not None and error.index >= own:
+                raise await append_failure(self._database, owner, turn.conversation, turn_pairs) from error
+            raise await self._finish_failure(owner, response.id) from error
+
+    async def get(self, owner: str, id: str) -> Response:
+        """The response with its output. Raises `NotFound`."""
+        return (await self._read(_GET, owner, id))[0]
+
+    async def journal(self, owner: str, id: str) -> tuple[Response, bytes]:
+        """The response and the journal of its run; empty if the run left none. Raises `NotFound`."""
+        response, row = await self._read(_JOURNAL, owner, id)
+        return response, row[1] or b""
+
+    async def history(self, owner: str, id: str) -> list[Item]:
+        """Input and output of the response and of all that it continues, oldest first.
+
+        Raises `NotFound` where a response of the chain is missing, deleted, or another owner's.
+        """
+        rows = await self._database.all(_HISTORY, (owner, id, owner, owner))
+        broken = id if not rows else rows[0][0]
+        if broken is not None:
+            raise NotFound(
+                f"Previous response with id '{broken}' not found.",
+                param="previous_response_id",
+                code="previous_response_not_found",
+            )
+        return rows_of.decoded([row for row in rows if row[1] is not None])
+
+    async def list(self, owner: str, query: ListQuery) -> Page[Response]:
+        """A page of responses with their output, in the order in which they began; `query.model` filters."""
+        listing = Listing(owner=owner, query=query)
+        if query.model is not None:
+            listing = Listing(owner=owner, query=query, where="model = ?", params=(query.model,))
+        window = await RESPONSES.window(self._database, "position, id, body", listing)
+        direction = "DESC" if (query.order == "desc") != window.reversed else "ASC"
+        rows = await self._database.all(_LIST % (window.sql, direction), (*window.params, owner))
+        heads: list[Row] = []
+        output: list[list[Row]] = []
+        for row in rows:
+            if row[1] < 0:
+                heads.append((len(output), *row))
+                output.append([])
+            else:
+                output[-1].append(row)
+        page, has_more = window.cut(heads)
+        data = [_with_output(row[-1], output[row[0]]) for row in page]
+        first, last = (data[0].id, data[-1].id) if data else (None, None)
+        return Page(data=data, first_id=first, last_id=last, has_more=has_more)
+
+    async def input_items(self, owner: str, id: str, query: ListQuery) -> Page[Item]:
+        """A page of the response's own input. Raises `NotFound`."""
+        if await self._database.one(_STATUS, (owner, id)) is None:
+            raise not_found("Response", id)
+        listing = Listing(owner=owner, query=query, where="container = ? AND seq < 0", params=(id,))
+        return await rows_of.item_page(self._database, listing)
+
+    async def find_items(self, owner: str, ids: Sequence[str]) -> dict[str, Item]:
+        """Those of the items that the owner has, in whatever response or conversation."""
+        found: dict[str, Item] = {}
+        for start in range(0, len(ids), 500):
+            some = ids[start : start + 500]
+            # Where several containers hold the item, the same one answers each time.
+            where = f"id IN ({', '.join('?' * len(some))}) ORDER BY container"
+            rows = await self._database.all(ITEMS.select("id, body", where), (owner, *some))
+            found.update(zip([row[0] for row in rows], rows_of.decoded(rows), strict=True))
+        return found
+
+    async def delete(self, owner: str, id: str) -> None:
+        """Removes the response, its items and its journal. Raises `NotFound`."""
+        try:
+            await self._database.transaction(
+                [Statement(_DELETE, (owner, id), 1), Statement(rows_of.DELETE_ALL, (owner, id))]
+            )
+        except Mismatch as error:
+            raise not_found("Response", id) from error
+
+    async def fail_unfinished(self, now: float) -> int:
+        """Marks as failed what an earlier server left unfinished; returns how many. For the start of the only one."""
+        moment = datetime.datetime.fromtimestamp(now, datetime.UTC).isoformat(timespec="seconds")
+        reason = f"The server stopped before the response was finished; it started again at {moment}."
+        count = 0
+        while rows := await self._database.all(_LEFT_OVER):
+            await self._database.transaction([_failing(*row, reason=reason) for row in rows])
+            count += len(rows)
+        return count
+
+    async def _read(self, sql: str, owner: str, id: str) -> tuple[Response, Row]:
+        rows = await self._database.all(sql, (owner, id, owner, id))
+        if not rows or rows[0][0] != -1:
+            raise not_found("Response", id)
+        return _with_output(rows[0][-1], rows[1:]), rows[0]
+
+    async def _finish_failure(self, owner: str, id: str) -> ApiError:
+        row = await self._database.one(_STATUS, (owner, id))
+        return not_found("Response", id) if row is None else Conflict(f"Response '{id}' is {row[0]} already.")
+
+
+def _body(response: Response) -> bytes:
+    """The response's JSON without the output, which is stored item by item."""
+    if response.output:
+        response = copy.copy(response)
+        response.output = []
+    return _encode(response)
+
+
+def _with_output(body: bytes, rows: Iterable[Row]) -> Response:
+    response = _decode(body)
+    response.output = rows_of.decoded(rows)
+    return response
+
+
+def _failing(owner: str, id: str, body: bytes, *, reason: str) -> Statement:
+    response = _decode(body)
+    response.status = "failed"
+    response.error = ResponseError(code="server_error", message=reason)
+    return Statement(_FINISH, ("failed", response.model, _encode(response), None, owner, id))

@@ -1,0 +1,32 @@
+"""Completes items before they are stored or sent: id, status, and content in parts. Pure."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from msgspec import structs
+
+from antiphon.wire.items import ID_PREFIXES, InputText, Item, Message, OutputText
+
+_WITH_STATUS = frozenset(kind for kind in ID_PREFIXES if "status" in kind.__struct_fields__)  # type: ignore[attr-defined]
+
+
+def complete_items(items: Iterable[Item], new_child: Callable[[str], str]) -> list[Item]:
+    """The same items, each with an id (`new_child(prefix)` makes missing ones), a status and content in parts.
+
+    What an item has, it keeps; items that lack nothing are handed on as they are, others as copies. Kinds without a
+    prefix (references) are handed on too: whoever resolves them knows what they stand for.
+    """
+    return [_complete(item, new_child) for item in items]
+
+
+def _complete(item: Item, new_child: Callable[[str], str]) -> Item:
+    kind = type(item)
+    changes: dict[str, Any] = {}
+    if item.id is None and kind in ID_PREFIXES:
+        changes["id"] = new_child(ID_PREFIXES[kind])
+    if kind in _WITH_STATUS and item.status is None:  # type: ignore[union-attr]
+        changes["status"] = "completed"
+    if isinstance(item, Message) and isinstance(item.content, str):
+        part = OutputText if item.role == "assistant" else InputText
+        changes["content"] = [part(text=item.content)]
+    return structs.replace(item, **changes) if changes else item
