@@ -1,0 +1,119 @@
+"""Conversations and their items."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from antiphon.api.call import Call
+from antiphon.api.route import route
+from antiphon.api.visible import all_visible
+from antiphon.errors import NotFound, misfit
+from antiphon.wire.base import Page
+from antiphon.wire.conversations import (
+    Conversation,
+    ConversationDeleted,
+    CreateConversation,
+    CreateItems,
+    UpdateConversation,
+    decode_new_items,
+)
+from antiphon.wire.items import Item, ItemReference
+from antiphon.wire.items_complete import complete_items
+from antiphon.wire.responses import Includable, ListQuery
+
+
+class IncludeQuery(Struct, kw_only=True):
+    """The query of routes that answer with items: what to show that is hidden otherwise."""
+
+    include: list[Includable] = []
+
+
+@route("POST", "/v1/conversations", body=CreateConversation, answer=Conversation)
+async def create_conversation(call: Call[CreateConversation, None]) -> Conversation:
+    """Create a conversation, with up to 20 items."""
+    services = call.services
+    items = await _items(call, call.body.items, 0)
+    conversation = Conversation(
+        id=services.new_id("conv", call.seed), created_at=int(services.clock()), metadata=call.body.metadata or {}
+    )
+    await services.conversations.create(call.owner, conversation, items)
+    return conversation
+
+
+@route("GET", "/v1/conversations/{conversation_id}", answer=Conversation)
+async def get_conversation(call: Call[None, None]) -> Conversation:
+    """Retrieve a conversation."""
+    return await call.services.conversations.get(call.owner, call.params["conversation_id"])
+
+
+@route("POST", "/v1/conversations/{conversation_id}", body=UpdateConversation, answer=Conversation)
+async def update_conversation(call: Call[UpdateConversation, None]) -> Conversation:
+    """Replace a conversation's metadata."""
+    return await call.services.conversations.update(call.owner, call.params["conversation_id"], call.body.metadata)
+
+
+@route("DELETE", "/v1/conversations/{conversation_id}", answer=ConversationDeleted)
+async def delete_conversation(call: Call[None, None]) -> ConversationDeleted:
+    """Delete a conversation and its items."""
+    conversation_id = call.params["conversation_id"]
+    await call.services.conversations.delete(call.owner, conversation_id)
+    return ConversationDeleted(id=conversation_id)
+
+
+@route("POST", "/v1/conversations/{conversation_id}/items", body=CreateItems, query=IncludeQuery, answer=Page[Item])
+async def create_items(call: Call[CreateItems, IncludeQuery]) -> Page[Item]:
+    """Add up to 20 items to a conversation."""
+    items = await _items(call, call.body.items, 1)
+    await call.services.conversations.append(call.owner, call.params["conversation_id"], items)
+    return Page(data=_seen(call, items, call.query.include), first_id=items[0].id, last_id=items[-1].id)
+
+
+@route("GET", "/v1/conversations/{conversation_id}/items", query=ListQuery, answer=Page[Item])
+async def list_items(call: Call[None, ListQuery]) -> Page[Item]:
+    """List a conversation's items."""
+    page = await call.services.conversations.list_items(call.owner, call.params["conversation_id"], call.query)
+    page.data = _seen(call, page.data, call.query.include)
+    return page
+
+
+@route("GET", "/v1/conversations/{conversation_id}/items/{item_id}", query=IncludeQuery, answer=Item)
+async def get_item(call: Call[None, IncludeQuery]) -> Item:
+    """Retrieve one item of a conversation."""
+    params = call.params
+    item = await call.services.conversations.get_item(call.owner, params["conversation_id"], params["item_id"])
+    return _seen(call, [item], call.query.include)[0]
+
+
+@route("DELETE", "/v1/conversations/{conversation_id}/items/{item_id}", answer=Conversation)
+async def delete_item(call: Call[None, None]) -> Conversation:
+    """Delete one item of a conversation; answers with the conversation."""
+    params = call.params
+    return await call.services.conversations.delete_item(call.owner, params["conversation_id"], params["item_id"])
+
+
+def _seen(call: Call[Any, Any], items: Iterable[Item], include: Sequence[Includable]) -> list[Item]:
+    return all_visible(items, include, call.services.engine.sealer.seal)
+
+
+async def _items(
+    call: Call[CreateConversation, None] | Call[CreateItems, IncludeQuery], raw: Raw, items_min: int
+) -> Sequence[Item]:
+    """A request's items, complete: references replaced by what they stand for, ids and statuses given."""
+    try:
+        items = decode_new_items(raw, items_min=items_min)
+    except RecursionError as error:
+        raise misfit(msgspec.ValidationError("Items are nested too deeply"), "items") from error
+    except msgspec.DecodeError as error:
+        raise misfit(error, "items") from error
+    services, seed = call.services, call.seed
+    wanted = [item.id for item in items if isinstance(item, ItemReference)]
+    if wanted:
+        found = await services.responses.find_items(call.owner, wanted)
+        for index, item in enumerate(items):
+            if isinstance(item, ItemReference):
+                if item.id not in found:
+                    raise NotFound(f"Item with id {item.id!r} not found.", param=f"items[{index}].id")
+                items[index] = found[item.id]
+    return complete_items(items, lambda prefix: services.new_id(prefix, seed))

@@ -1,0 +1,112 @@
+"""The outermost layer: gives every request an id, and turns whatever happens inside into OpenAI's error body.
+
+Nothing else stands between the server and the routes; each layer more would cost every chunk of every stream.
+"""
+
+import logging
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from antiphon.api.call import Call, Scope, Send
+from antiphon.api.errors import brief, internal, refusal
+from antiphon.api.route import Route
+from antiphon.api.services import Services
+from antiphon.api.tasks import Gone, Receive
+from antiphon.config import ConfigError
+from antiphon.errors import ApiError, Internal
+from antiphon.telemetry import RequestEnded
+
+log = logging.getLogger("antiphon.api")
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Opening = Callable[[], AbstractAsyncContextManager[Services]]
+CALL = "antiphon.call"
+CLIENT_LEFT = 499
+_SANE = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+
+
+class Outermost:
+    """An ASGI app around the routes. `opening` opens the services when the server starts and closes them at its end."""
+
+    def __init__(self, app: App, routes: tuple[Route, ...], opening: Opening) -> None:
+        self._app = app
+        self._routes = routes
+        self._opening = opening
+        self._services: Services | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request, or the server's own start and end."""
+        if scope["type"] == "http":
+            assert self._services is not None, "the server must run this app's lifespan"
+            await self._request(self._services, (scope, receive, send))
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _request(self, services: Services, request: tuple[Scope, Receive, Send]) -> None:
+        began = time.perf_counter()
+        call: Call[Any, Any] = Call(services, *request)
+        call.request_id = _request_id(call.headers.get(b"x-request-id"))
+        call.routes = self._routes
+        call.scope[CALL] = call
+        try:
+            await self._app(*request)
+        except Gone:
+            call.status = CLIENT_LEFT
+        except ApiError as error:
+            if isinstance(error, Internal):
+                _log(call, error)
+            await _refuse(call, error)
+        except Exception as error:
+            _log(call, error)
+            await _refuse(call, internal(call.request_id))
+        finally:
+            ended = RequestEnded(
+                method=call.method,
+                route=call.pattern,
+                status=call.status or CLIENT_LEFT,
+                ms=round((time.perf_counter() - began) * 1000, 3),
+                request_id=call.request_id,
+            )
+            services.telemetry.ended(ended)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        opening = self._opening()
+        try:
+            self._services = await opening.__aenter__()
+        except (ApiError, ConfigError, OSError) as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        try:
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        finally:
+            await opening.__aexit__(None, None, None)
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _refuse(call: Call[Any, Any], error: ApiError) -> None:
+    """Sends the error; once an answer has begun there is nothing to do but to let the server close the connection."""
+    if call.started:
+        return
+    status, body, headers = refusal(error)
+    await call.reply(status, body, headers=headers)
+
+
+def _log(call: Call[Any, Any], error: Exception) -> None:
+    extra = {"request_id": call.request_id, "route": call.pattern, "exception": brief(error)}
+    log.error("%s %s failed", call.method, call.pattern, extra=extra)
+
+
+def _request_id(given: bytes | None) -> str:
+    """The client's own id if it is one, else a new one."""
+    if given is not None and _SANE.fullmatch(given):
+        return given.decode()
+    return f"req_{os.urandom(16).hex()}"

@@ -1,0 +1,100 @@
+"""The surface of this server on one screen: every route, and the app around them."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from starlette.routing import Route as Path
+from starlette.routing import Router
+
+from antiphon.api import chat, completions, conversations, embeddings, inspect, models, responses
+from antiphon.api.call import Scope, Send
+from antiphon.api.errors import refusal, unknown_url, wrong_method
+from antiphon.api.middleware import CALL, Opening, Outermost
+from antiphon.api.middleware import App as AsgiApp
+from antiphon.api.route import Route
+from antiphon.api.tasks import Receive
+
+ROUTES: Final[tuple[Route, ...]] = (
+    models.list_models,
+    models.get_model,
+    chat.create_chat_completion,
+    chat.list_chat_completions,
+    chat.get_chat_completion,
+    chat.update_chat_completion,
+    chat.delete_chat_completion,
+    chat.list_chat_messages,
+    completions.create_completion,
+    embeddings.create_embeddings,
+    responses.create_response,
+    responses.list_responses,
+    responses.count_input_tokens,
+    responses.get_response,
+    responses.delete_response,
+    responses.list_input_items,
+    conversations.create_conversation,
+    conversations.get_conversation,
+    conversations.update_conversation,
+    conversations.delete_conversation,
+    conversations.create_items,
+    conversations.list_items,
+    conversations.get_item,
+    conversations.delete_item,
+    inspect.list_providers,
+    inspect.get_provider,
+    inspect.version,
+    inspect.health_v1,
+    inspect.list_routes,
+    inspect.health,
+    inspect.ready,
+    inspect.openapi,
+    inspect.page,
+)
+ALIAS: Final = "/v1/openai/v1"
+"""Llama Stack's older name of `/v1`."""
+
+
+def application(opening: Opening, routes: Sequence[Route] = ROUTES) -> AsgiApp:
+    """The ASGI app; its lifespan opens and closes the services."""
+    return Outermost(_Dispatch(routes), tuple(routes), opening)
+
+
+class _Dispatch:
+    """Finds the route: paths without parameters in a table, others by Starlette's patterns, in order."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        found: dict[str, dict[str, Route]] = {}
+        for each in routes:
+            found.setdefault(each.path, {})[each.method] = each
+        paths = {path: _Methods(methods) for path, methods in found.items()}
+        self._known = list(paths)
+        self._fixed = {path: served for path, served in paths.items() if "{" not in path}
+        patterns = [Path(path, served) for path, served in paths.items() if "{" in path]
+        self._patterns = Router(patterns, redirect_slashes=False, default=self._unknown)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].startswith(ALIAS):
+            scope["path"] = "/v1" + scope["path"].removeprefix(ALIAS)
+        served = self._fixed.get(scope["path"]) or self._patterns
+        await served(scope, receive, send)
+
+    async def _unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise unknown_url(scope["method"], scope["path"], self._known)
+
+
+class _Methods:
+    """The routes of one path. HEAD is answered as GET is; the server leaves out the body."""
+
+    def __init__(self, routes: dict[str, Route]) -> None:
+        self._routes = routes if "GET" not in routes else {**routes, "HEAD": routes["GET"]}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = self._routes.get(scope["method"])
+        call = scope[CALL]
+        if found is None:
+            status, body, headers = refusal(wrong_method(scope["method"], scope["path"], sorted(self._routes)))
+            await call.reply(status, body, headers=[*headers, (b"allow", ", ".join(sorted(self._routes)).encode())])
+            return
+        await found.serve(call)
+
+
+__all__ = ["ALIAS", "ROUTES", "AsgiApp", "application"]

@@ -1,0 +1,32 @@
+"""Everything a route may use, as one record: `app` makes it once, every call carries it."""
+
+from collections.abc import Awaitable, Callable
+
+from msgspec import Struct
+
+from antiphon.api.tasks import Tasks
+from antiphon.clock import Clock
+from antiphon.config import Config
+from antiphon.engine.run import Engine
+from antiphon.ids import NewId
+from antiphon.models.catalog import Catalog
+from antiphon.stores.completions import Completions
+from antiphon.stores.conversations import Conversations
+from antiphon.stores.responses import Responses
+from antiphon.telemetry import Telemetry
+
+
+class Services(Struct, frozen=True, kw_only=True):
+    """What lives as long as the server. `ready` names what is missing for the server to do its work."""
+
+    config: Config
+    clock: Clock
+    new_id: NewId
+    catalog: Catalog
+    engine: Engine
+    responses: Responses
+    conversations: Conversations
+    completions: Completions
+    tasks: Tasks
+    ready: Callable[[], Awaitable[list[str]]]
+    telemetry: Telemetry
