@@ -286,14 +286,11 @@ def _completed(config: Config, environ: Mapping[str, str]) -> Config:
         configured = {name: _filled(name, given, environ) for name, given in configured.items()}
         for name, host in found.items():
             configured.setdefault(name, host)
-    if config.mode == "replay" and not config.hosts and not any(not PRESETS[name].probe for name in configured):
-        configured = {p.name: HostConfig(preset=p.name, base_url=p.base_url) for p in PRESETS.values() if p.base_url}
     base = environ.get("XDG_DATA_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".local" / "share")
     return msgspec.structs.replace(
         config,
         hosts=configured,
         data_dir=config.data_dir or str(Path(base) / "antiphon"),
-        default_host=config.default_host or ("openai" if config.mode == "replay" and not config.hosts else ""),
     )
 
 
@@ -391,7 +388,8 @@ def _wrong(config: Config) -> Iterator[str]:
         )
     for name, given in config.hosts.items():
         yield from _wrong_host(f"hosts.{name}", name, given)
-    if config.default_host and config.default_host not in config.hosts:
+    # A replaying server learns of hosts from its recordings as well.
+    if config.default_host and config.default_host not in config.hosts and config.mode != "replay":
         yield f"default_host: there is no host {config.default_host!r}.{suggestion(config.default_host, config.hosts)}"
     for alias, target in config.aliases.items():
         if alias == target or target in config.aliases:

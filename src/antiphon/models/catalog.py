@@ -36,12 +36,14 @@ _Entries = list[ProviderEntry]
 class Waits(Struct, frozen=True, kw_only=True):
     """How long hosts that do not answer may hold anything up.
 
-    `first_s` after a host was first asked, requests still wait for it to be heard of; `miss_s` is how long a request
+    `first_s` after a host was first asked, requests still wait for it to be heard of (`probe_s` if nobody named it);
+    `miss_s` is how long a request
     for an unknown name waits for fresh lists, which it causes at most every `miss_interval_s`. Listing may take
     `ask_s`. The pauses after failures are `retry_s`; the last one holds until the host answers.
     """
 
     first_s: float = 2.0
+    probe_s: float = 0.05
     miss_s: float = 1.0
     miss_interval_s: float = 5.0
     ask_s: float = 10.0
@@ -314,9 +316,10 @@ class _Shelf:
         """How long a request should wait for this host: not at all once it was heard of, or its time is over."""
         if not self.listing or self.answering or self._failures:
             return 0.0
+        first_s = self._waits.probe_s if self.host.probed else self._waits.first_s
         if not self._asked_at:
-            return self._waits.first_s
-        return self._asked_at + self._waits.first_s - asyncio.get_running_loop().time()
+            return first_s
+        return self._asked_at + first_s - asyncio.get_running_loop().time()
 
     def stale(self) -> bool:
         """Whether an unknown name is a reason to ask again: not while the host is down, and not too often."""

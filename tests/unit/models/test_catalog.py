@@ -334,6 +334,15 @@ async def test_a_host_that_nobody_named_is_shown_once_it_answers() -> None:
     assert await ids(found) == ["ollama/llama3.2:3b"]
 
 
+async def test_a_host_that_nobody_named_is_hardly_waited_for() -> None:
+    silent = Listing("one")
+    silent.silent = asyncio.Event()
+    hosts = {"ollama": {"probed": True}}
+    async with started(catalog({"ollama": silent}, hosts, waits=Waits(first_s=600, probe_s=0.001))) as found:
+        assert await ids(found) == []
+        assert (await found.providers()) == []
+
+
 async def test_after_closing_nobody_is_asked() -> None:
     silent = Listing("one")
     silent.silent = asyncio.Event()
