@@ -36,6 +36,7 @@ _CODES_BY_STATUS = {
     429: ("rate_limit_error", "rate_limit_exceeded"),
 }
 _STATUS_BY_CODE = {
+    "context_length_exceeded": 400,
     "invalid_api_key": 401,
     "authentication_error": 401,
     "model_not_found": 404,
@@ -161,7 +162,7 @@ def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
 def _error(said: HostError, status: int, wait_s: float | None) -> ApiError:
     worded = status in (400, 413, 422, 500) and _TOO_LONG.search(said.message)
     if worded or said.code == "context_length_exceeded":
-        return ContextTooLong(said.message, param=said.param or "input")
+        return ContextTooLong(said.message, param=said.param)
     kind, code = _CODES_BY_STATUS.get(status, (None, None))
     return UpstreamRejected(
         said.message,

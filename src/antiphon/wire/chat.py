@@ -186,14 +186,14 @@ class StoredChatCompletion(Full, kw_only=True):
     created: int
     model: str
     choices: list[ChatChoice]
-    metadata: Metadata = {}
+    metadata: Metadata = msgspec.field(default_factory=dict)
     usage: dict[str, Any] | UnsetType = UNSET
     service_tier: str | UnsetType = UNSET
     system_fingerprint: str | UnsetType = UNSET
 
 
 class StoredChatMessage(Full, kw_only=True):
-    """An input message of a stored completion. `content_parts` holds what was sent as parts, `content` what was text."""
+    """An input message of a stored completion: `content` holds what was text, `content_parts` what was parts."""
 
     id: str
     role: str
@@ -242,7 +242,7 @@ def stored(answer: bytes, metadata: Mapping[str, str] | None = None) -> StoredCh
     """A host's whole, unstreamed answer in the form in which it is stored; None if it is no chat completion."""
     try:
         given = msgspec.json.decode(answer)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return None
     if not isinstance(given, dict) or not isinstance(given.get("choices"), list):
         return None
@@ -258,7 +258,8 @@ def assemble(stream: bytes, metadata: Mapping[str, str] | None = None) -> Stored
     choices: dict[int, _Growing] = {}
     for chunk in _chunks(stream):
         kept.update((key, value) for key, value in chunk.items() if key in _KEPT and value is not None)
-        for choice in chunk.get("choices") or ():
+        given = chunk.get("choices")
+        for choice in given if isinstance(given, list) else ():
             if isinstance(choice, dict):
                 index = choice.get("index")
                 choices.setdefault(index if isinstance(index, int) else 0, _Growing()).add(choice)
@@ -269,6 +270,7 @@ def assemble(stream: bytes, metadata: Mapping[str, str] | None = None) -> Stored
     return _checked(kept)
 
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _KEPT = frozenset({"id", "created", "model", "usage", "service_tier", "system_fingerprint"})
 
 
@@ -297,7 +299,7 @@ def _chunks(stream: bytes) -> Iterator[dict[str, Any]]:
         if line.startswith(b"data:") and line[5:].strip() != b"[DONE]":
             try:
                 chunk = msgspec.json.decode(line[5:])
-            except msgspec.DecodeError:
+            except _UNREADABLE:
                 continue
             if isinstance(chunk, dict):
                 yield chunk
@@ -309,7 +311,7 @@ class _Growing:
     def __init__(self) -> None:
         self.finish_reason: str | None = None
         self._texts: dict[str, list[str]] = {}
-        self._calls: dict[Any, dict[str, Any]] = {}
+        self._calls: dict[int, dict[str, Any]] = {}
         self._logprobs: dict[str, list[Any]] = {}
 
     def add(self, choice: dict[str, Any]) -> None:
@@ -330,10 +332,10 @@ class _Growing:
     def _add_call(self, call: Any) -> None:
         if not isinstance(call, dict):
             return
-        index = call.get("index", len(self._calls) if call.get("id") else max(len(self._calls) - 1, 0))
-        whole = self._calls.setdefault(
-            index, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
-        )
+        index = call.get("index")
+        if not isinstance(index, int):
+            index = len(self._calls) if call.get("id") else max(len(self._calls) - 1, 0)
+        whole = self._calls.setdefault(index, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
         whole["id"] = whole["id"] or call.get("id") or ""
         function = call.get("function")
         if isinstance(function, dict):
