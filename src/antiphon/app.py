@@ -92,9 +92,13 @@ def services_of(config: Config, catalog: Catalog, database: Database) -> Service
     )
 
     async def missing() -> list[str]:
-        found = [] if await catalog.list() else ["no model host answers: see /v1/providers"]
         await database.one("SELECT 1")
-        return found
+        hosts = await catalog.providers()
+        if not hosts:
+            return ["no model host is configured"]
+        return (
+            [] if any(host.health.status != "Error" for host in hosts) else ["no model host answers: see /v1/providers"]
+        )
 
     return Services(
         config=config,

@@ -72,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="print the body of GET /v1/models")
     listing.set_defaults(run=models)
     commands.add_commands(below)
+    below.add_parser("demo", help="see the main job, offline", description=demo.__doc__).set_defaults(run=demo)
     below.add_parser("version", help="print the version").set_defaults(run=version)
     return top
 
@@ -124,6 +125,13 @@ def models(args: argparse.Namespace) -> int:
     for problem in broken:
         print(f"antiphon: {problem}", file=sys.stderr)
     return FAILED if broken and not found else OK
+
+
+def demo(_args: argparse.Namespace) -> int:
+    """Drives a server on a recorded model with OpenAI's client: no network, no key."""
+    from antiphon import demo as scenes  # only this command plays them
+
+    return scenes.main()
 
 
 def version(_args: argparse.Namespace) -> int:

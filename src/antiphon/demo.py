@@ -6,10 +6,15 @@ as plain client code, so that they can be copied.
 """
 
 import json
+import socket
+import subprocess
 import sys
+import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,3 +132,48 @@ def told_by(who: str) -> Iterator[None]:
     print(f"  {who:>8} | ", end="")
     yield
     print(f"   ({time.monotonic() - started:.2f} s)")
+
+
+# ---------------------------------------------------------------- the server
+
+
+def main(recordings: Path = RECORDINGS) -> int:
+    """Starts a server on the recordings, plays the scenes, stops the server."""
+    if find_spec("openai") is None:
+        print("The demo drives the server with OpenAI's client: pip install openai", file=sys.stderr)
+        return 1
+    with serving("--mode", "replay", "--recordings", str(recordings), "--replay-speed", "1") as root:
+        print(f"Antiphon runs at {root}/v1, on a recorded model: no network, no key.")
+        run(f"{root}/v1")
+    epilogue()
+    return 0
+
+
+@contextmanager
+def serving(*flags: str) -> Iterator[str]:
+    """A server of its own on a free port, with a data folder of its own; yields its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    root = f"http://127.0.0.1:{port}"
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "antiphon.cli", "serve", "--port", str(port), "--data", folder]
+        server = subprocess.Popen([*command, "--log-level", "error", *flags], stderr=subprocess.DEVNULL)  # noqa: S603 (our own interpreter)
+        try:
+            _wait_for(root, server)
+            yield root
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def _wait_for(root: str, server: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise RuntimeError(f"the server ended at once, with code {server.returncode}")
+        try:
+            with urllib.request.urlopen(f"{root}/health", timeout=1):  # noqa: S310 (our own server)
+                return
+        except OSError:
+            time.sleep(0.05)
+    raise RuntimeError("the server did not start within 20 s")
