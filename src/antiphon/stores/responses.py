@@ -5,7 +5,7 @@ does not grow with the turns before it, and a deleted response is gone from ever
 """
 
 import copy
-import datetime
+import datetime as dt
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -192,7 +192,7 @@ class Responses:
 
     async def fail_unfinished(self, now: float) -> int:
         """Marks as failed what an earlier server left unfinished; returns how many. For the start of the only one."""
-        moment = datetime.datetime.fromtimestamp(now, datetime.UTC).isoformat(timespec="seconds")
+        moment = dt.datetime.fromtimestamp(now, dt.UTC).isoformat(timespec="seconds")
         reason = f"The server stopped before the response was finished; it started again at {moment}."
         count = 0
         while rows := await self._database.all(_LEFT_OVER):

@@ -1,5 +1,6 @@
-"""The Conversations API. Source: OpenAI's OpenAPI document, `ConversationResource` and its neighbours; names judged by
-the `openai` package.
+"""The Conversations API.
+
+Source: OpenAI's OpenAPI document, `ConversationResource` and its neighbours; names judged by the `openai` package.
 """
 
 from typing import Literal
