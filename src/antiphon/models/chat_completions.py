@@ -18,7 +18,7 @@ from antiphon.errors import Upstream
 from antiphon.exchange import Incoming, Outgoing, Transport
 from antiphon.models.base import NO_ACCESS, Access, ModelEvent, ModelInfo, ModelRequest
 from antiphon.models.chat_chunks import ChunkReader
-from antiphon.models.chat_codec import chat_request
+from antiphon.models.chat_codec import chat_request, left_out
 from antiphon.models.chat_errors import Refused, host_error, rejection
 
 ERROR_BYTES_MAX: Final = 256 * 1024
@@ -96,6 +96,10 @@ class ChatCompletions:
         incoming = await self._send("POST", self._host.quirks.chat_path, body, access)
         reader = ChunkReader(self._host.name, secrets=self._secrets(access))
         return ChatStream(incoming, reader, bytes_max=self._host.answer_bytes_max)
+
+    def left_out(self, request: ModelRequest) -> list[str]:
+        """The parameters that the client gave and this host will not be told, by the Responses API's names."""
+        return left_out(request, self._host.quirks)
 
     async def post(self, path: str, body: bytes, access: Access = NO_ACCESS) -> Incoming:
         """Sends a body as it is to one of the host's OpenAI-shaped routes; the answer comes back as it is."""

@@ -79,7 +79,7 @@ def _text(text: str) -> int:
 @functools.cache
 def _tokenizer() -> "AnyTokenizer":
     """The tokenizer with its vocabulary, which comes with the package: 30 MB and 60 ms, so not before it is needed."""
-    from splintr import Tokenizer  # noqa: PLC0415
+    from splintr import Tokenizer
 
     return Tokenizer.from_pretrained(VOCABULARY)
 

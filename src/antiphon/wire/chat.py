@@ -5,7 +5,7 @@ else is left alone. Source: OpenAI's OpenAPI document, `CreateChatCompletionRequ
 `ChatCompletionList`, `ChatCompletionMessageList`; names judged by the `openai` package.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -215,24 +215,6 @@ def rewritten(body: bytes, changes: Mapping[str, Any]) -> bytes:
     Raises `msgspec.DecodeError` if the body is no JSON object.
     """
     return _encode({**_members.decode(body), **changes})
-
-
-def stored_messages(completion_id: str, messages: Sequence[dict[str, Any]]) -> list[StoredChatMessage]:
-    """The messages a completion was asked with, each with an id of its own."""
-    return [_stored_message(f"{completion_id}-{index}", message) for index, message in enumerate(messages)]
-
-
-def _stored_message(message_id: str, message: dict[str, Any]) -> StoredChatMessage:
-    content = message.get("content")
-    parts = content if isinstance(content, list) else None
-    kept = {key: message[key] for key in ("refusal", "name", "tool_calls", "tool_call_id") if key in message}
-    return StoredChatMessage(
-        id=message_id,
-        role=str(message.get("role", "user")),
-        content=content if isinstance(content, str) else None,
-        content_parts=parts,
-        **kept,
-    )
 
 
 # ---------------------------------------------------------------- a whole completion from what a host sent

@@ -86,6 +86,12 @@ async def test_paths_and_query_are_the_hosts() -> None:
     assert [sent.method for sent in transport.sent] == ["POST", "POST", "POST", "GET"]
 
 
+def test_what_the_host_will_not_be_told_is_known_before_it_is_asked() -> None:
+    chat, _ = provider(quirks=Quirks(accepts=frozenset()))
+    request = ModelRequest(model="m", items=[], verbosity="low", temperature=1.0)
+    assert chat.left_out(request) == ["text.verbosity"]
+
+
 async def test_post_sends_the_body_as_it_is() -> None:
     body = b'{ "model":"m", "unknown": [1,  2] }'
     chat, transport = provider(Answer(pieces=[b'{"x":', b"1}"], headers={"content-type": "application/json"}))

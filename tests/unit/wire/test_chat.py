@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
-from openai.types.chat.chat_completion_store_message import ChatCompletionStoreMessage
 
 from antiphon.wire.chat import (
     CreateChatCompletion,
@@ -19,7 +18,6 @@ from antiphon.wire.chat import (
     assemble,
     rewritten,
     stored,
-    stored_messages,
 )
 from antiphon.wire.embeddings import CreateEmbedding, mixed
 
@@ -267,17 +265,6 @@ def test_odd_answers_are_stored_as_the_official_type_or_not_at_all(
     answers = [{"choices": choices}, {"choices": whole, "usage": delta}]
     for made in (assemble(stream(*answers)), *(stored(json.dumps(answer).encode()) for answer in answers)):
         assert made is None or msgspec.convert(msgspec.to_builtins(made), StoredChatCompletion) == made
-
-
-def test_messages_of_a_stored_completion_have_ids_and_keep_text_and_parts_apart() -> None:
-    parts = [{"type": "text", "text": "look"}]
-    made = stored_messages("chatcmpl-1", [USER, {"role": "user", "content": parts, "name": "me", "x": 1}])
-    assert [(each.id, each.content, each.content_parts, each.name) for each in made] == [
-        ("chatcmpl-1-0", "hi", None, None),
-        ("chatcmpl-1-1", None, parts, "me"),
-    ]
-    shown = ChatCompletionStoreMessage.construct(**msgspec.to_builtins(made[1]))
-    assert shown.content_parts is not None
 
 
 def test_every_recorded_stream_is_put_together_as_the_official_type(shared: Path) -> None:
