@@ -9,7 +9,7 @@ servers close theirs, so that we are the ones who close, and the race does not a
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -32,9 +32,14 @@ _HEADERS = {"User-Agent": f"antiphon/{__version__}", "Accept-Encoding": "identit
 class LiveTransport:
     """Sends requests over the network, with one pool of connections for all hosts."""
 
-    def __init__(self, *, connect_retries_max: int = CONNECT_RETRIES_MAX, back_off_s: float = BACK_OFF_S) -> None:
+    def __init__(
+        self,
+        *,
+        connect_retries_max: int = CONNECT_RETRIES_MAX,
+        pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
         self._connect_retries_max = connect_retries_max
-        self._back_off_s = back_off_s
+        self._pause = pause
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, request: Outgoing) -> Incoming:
@@ -71,12 +76,12 @@ class LiveTransport:
             try:
                 return await _attempt(session, request, remaining_s)
             except _NEVER_CONNECTED as error:
-                pause_s = self._back_off_s * 4**attempt
+                pause_s = BACK_OFF_S * 4**attempt
                 remaining_s = deadline - now() - pause_s
                 last = attempt == self._connect_retries_max or isinstance(error, _NOT_WORTH_A_RETRY)
                 if last or remaining_s <= 0:
                     raise _translated(error, request) from error
-                await asyncio.sleep(pause_s)
+                await self._pause(pause_s)
             except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
                 raise _translated(error, request) from error
             except ValueError as error:
@@ -160,8 +165,7 @@ async def read_whole(answer: Incoming, *, bytes_max: int = BODY_BYTES_MAX) -> by
 
 
 async def _attempt(session: aiohttp.ClientSession, request: Outgoing, connect_s: float) -> aiohttp.ClientResponse:
-    timeouts = request.timeouts
-    async with asyncio.timeout(timeouts.connect_s + timeouts.first_byte_s):
+    async with asyncio.timeout(request.timeouts.first_byte_s):  # connecting counts, and has its own bound besides
         return await session.request(
             request.method,
             request.url,

@@ -27,6 +27,8 @@ from antiphon.replay.recording import Answer
 Matching = Literal["strict", "tolerant"]
 Exhausted = Literal["repeat", "miss"]
 _NEAR_MAX: Final = 40
+_COMPARED: Final = frozenset({"model", "messages", "tools", "input", "prompt", "stream"})
+"""Members that the forgiving comparison has looked at already, or that say nothing."""
 _MODEL_LIST: Final = "/models"
 _EMBEDDINGS: Final = "/embeddings"
 
@@ -213,7 +215,7 @@ class Library:
         return None
 
     def _same_meaning(self, wanted: Wanted) -> Entry | None:
-        """The forgiving rule. Of several: the same test, the same output format, the same shape, the first file."""
+        """The forgiving rule. Of several: the same test, the most equal other members, the same shape, the first."""
         if self._matching == "strict":
             return None
         if self._by_meaning is None:
@@ -222,11 +224,13 @@ class Library:
                 self._index_meaning(self._by_meaning, entry)
         meaning = tolerant.key_of(wanted.endpoint, wanted.body)
         found = self._by_meaning.get(meaning, ()) if meaning else ()
-        streamed, form = bool(wanted.body.get("stream")), wanted.body.get("response_format")
+        streamed = bool(wanted.body.get("stream"))
 
-        def preference(entry: Entry) -> tuple[bool, bool, bool]:
+        def preference(entry: Entry) -> tuple[bool, bool, int, bool]:
+            others = (entry.body.keys() | wanted.body.keys()) - _COMPARED
+            differing = {name for name in others if entry.body.get(name) != wanted.body.get(name)}
             other_test = entry.test_id != wanted.test_id
-            return other_test, entry.body.get("response_format") != form, entry.streamed != streamed
+            return other_test, "response_format" in differing, len(differing), entry.streamed != streamed
 
         return min(found, key=preference, default=None)  # `min` keeps the order of files among equals
 

@@ -32,7 +32,7 @@ _SECRET_TEXT = re.compile(
     | \b[sr]k_(?:live|test)_[A-Za-z0-9]{16,}
     | \b(?:gsk|hf|r8|fw|csk|tvly|nvapi|xai|pplx)[_-](?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{20,}
     | \bdapi[0-9a-f]{32}\b
-    | \bAIza[A-Za-z0-9_-]{35}
+    | \bAIza[A-Za-z0-9_-]{30,}
     | \b(?:AKIA|ASIA)[A-Z0-9]{16}\b
     | \bgh[pousr]_[A-Za-z0-9]{30,}
     | \bgithub_pat_[A-Za-z0-9_]{30,}
@@ -108,7 +108,7 @@ def pieces(given: Sequence[bytes], keys: Sequence[str] = ()) -> list[bytes]:
     try:
         plain = whole.decode()
     except UnicodeDecodeError:
-        plain = whole.decode("latin-1")  # one character a byte; the patterns are ASCII
+        plain = whole.decode("ascii", "surrogateescape")  # one character a byte; no odd byte is a letter
         spans = _secret_spans(plain, keys)
     else:
         spans = [(len(plain[:start].encode()), len(plain[:end].encode())) for start, end in _secret_spans(plain, keys)]

@@ -130,6 +130,8 @@ def _tools(tools: Any) -> list[Any]:
     for tool in tools if isinstance(tools, list) else ():
         function = tool.get("function", tool) if isinstance(tool, dict) else {}
         kept = {name: value for name, value in function.items() if name not in _SKIPPED_IN_FUNCTIONS and value}
+        if not (kept.get("parameters") or {}).get("properties"):
+            kept.pop("parameters", None)  # no parameters: left out by some, an empty object's schema for others
         out.append(_without_nulls(kept))
     return out
 
