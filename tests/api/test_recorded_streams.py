@@ -47,7 +47,11 @@ class Recording(Struct, frozen=True, kw_only=True):
 
 def read(folder: Path, file: Path) -> Recording | None:
     """The recording in a file; None if it is no chat stream."""
-    found = json.loads(file.read_bytes())
+    text = file.read_text()
+    found = json.loads(text)
+    for renamed, original in found.get("id_normalization_mapping", {}).items():
+        text = text.replace(original, renamed)
+    found = json.loads(text)
     request, response = found["request"], found["response"]
     if not str(request.get("endpoint", "")).endswith("/chat/completions") or not response["is_streaming"]:
         return None
