@@ -122,10 +122,11 @@ async def _frames(batches: AsyncGenerator[list[Event], None]) -> AsyncGenerator[
 
 async def _last(batches: AsyncGenerator[list[Event], None]) -> Response:
     """The whole answer: the same stream, read to its end."""
+    last: Event | None = None
     try:
         async for batch in batches:
             last = batch[-1]
-        assert isinstance(last, ResponseEvent)
+        assert isinstance(last, ResponseEvent)  # every stream ends with one
         return last.response
     finally:
         await batches.aclose()
