@@ -285,19 +285,17 @@ class _History:
         parts = self._parts(answer.output)
         texts = [part for part in parts if part["type"] == "text"]
         others = [part for part in parts if part["type"] != "text"]
-        content: str | list[Json] = texts
-        if not texts or not self._quirks.tool_parts:
-            content = "\n".join(part["text"] for part in texts)
+        content = texts if len(texts) > 1 and self._quirks.tool_parts else _joined(texts)
         return {"role": "tool", "tool_call_id": answer.call_id, "content": content}, others
 
     def _content(self, content: str | list[MessagePart]) -> str | list[Json]:
         if isinstance(content, str):
             return content
         parts = self._parts(content)
-        # A host without images is often one whose prompt template takes nothing but a string.
-        if not parts or (not self._quirks.images and all(part["type"] == "text" for part in parts)):
-            return "\n".join(part["text"] for part in parts)
-        return parts
+        # One text is the same as a string. A host without images often has a template that takes nothing else.
+        if len(parts) > 1 and self._quirks.images:
+            return parts
+        return _joined(parts) if all(part["type"] == "text" for part in parts) else parts
 
     def _parts(self, parts: Sequence[MessagePart] | Sequence[InputPart]) -> list[Json]:
         return [shown for part in parts if (shown := self._part(part)) is not None]
@@ -341,6 +339,10 @@ def _plain(parts: Sequence[MessagePart]) -> str:
         part.refusal if isinstance(part, Refusal) else part.text if isinstance(part, _TEXTS) else None for part in parts
     )
     return "\n".join(text for text in words if text is not None)
+
+
+def _joined(texts: Sequence[Json]) -> str:
+    return "\n".join(part["text"] for part in texts)
 
 
 def _tool_call(call: Call) -> Json:

@@ -165,6 +165,12 @@ def test_text_parts_stay_parts_except_for_hosts_without_images() -> None:
     assert messages(user(content), quirks=PLAIN)[0]["content"] == "a\nb"
 
 
+def test_one_text_part_is_a_string_whatever_the_host() -> None:
+    """The engine writes every message in parts, and a string is what all hosts take."""
+    parts = [{"type": "input_text", "text": "a"}]
+    assert [each["content"] for each in messages(user(parts), call("1"), output("1", parts))] == ["a", "", "a"]
+
+
 def test_a_message_without_parts_is_empty_text() -> None:
     assert messages(user([]))[0]["content"] == ""
 
