@@ -60,7 +60,8 @@ def session_server(session_host: Host, tmp_path_factory: pytest.TempPathFactory)
     """An Antiphon in front of the shared host, named `scripted`."""
     from antiphon.testing.server import running  # unit tests do without the whole application
 
-    settings = {"hosts": {"scripted": {"base_url": session_host.url, "preset": "custom"}}}
+    able = {"files": True, "strict_tools": True}
+    settings = {"hosts": {"scripted": {"base_url": session_host.url, "preset": "custom", "quirks": able}}}
     with running(settings, tmp_path_factory.mktemp("antiphon")) as started:
         yield started
 

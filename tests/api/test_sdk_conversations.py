@@ -21,7 +21,8 @@ def texts(client: openai.OpenAI, conversation_id: str) -> list[str]:
 
 def seen(host: Host) -> list[str]:
     """The texts that the model saw in the last call."""
-    return [message["content"] or "" for message in host.calls[-1].json["messages"]]
+    contents = [message["content"] for message in host.calls[-1].json["messages"]]
+    return ["".join(part["text"] for part in one) if isinstance(one, list) else one or "" for one in contents]
 
 
 def many(count: int, start: int = 0) -> Any:

@@ -91,7 +91,7 @@ def test_a_hosts_error_keeps_status_and_message(server: Server, host: Host, path
 
 
 def test_a_stored_chat_completion_lives_and_dies(client: openai.OpenAI, host: Host) -> None:
-    host.answer(Reply(text=["Hello"]), Reply(text=["Hel", "lo"]))
+    host.answer(Reply(text=["Hello"], extra={"id": "chatcmpl-a"}), Reply(text=["Hel", "lo"], extra={"id": "chatcmpl-b"}))
     made = client.chat.completions.create(model=MODEL, messages=HI, store=True, metadata={"k": "one"})
     chunks = client.chat.completions.create(model=MODEL, messages=HI, store=True, metadata={"k": "two"}, stream=True)
     streamed_id = [chunk.id for chunk in chunks][0]
@@ -111,7 +111,15 @@ def test_a_stored_chat_completion_lives_and_dies(client: openai.OpenAI, host: Ho
         client.chat.completions.messages.list(made.id)
 
 
-def test_an_unstored_chat_completion_leaves_nothing(client: openai.OpenAI) -> None:
+def test_hosts_that_give_one_id_twice_overwrite_nothing(client: openai.OpenAI, host: Host) -> None:
+    host.answer(Reply(text=["One"], extra={"id": "chatcmpl-7"}), Reply(text=["Two"], extra={"id": "chatcmpl-7"}))
+    made = [client.chat.completions.create(model=MODEL, messages=HI, store=True) for _ in range(2)]
+    kept = [client.chat.completions.retrieve(one.id).choices[0].message.content for one in made]
+    assert kept == ["One", "Two"]
+
+
+def test_an_unstored_chat_completion_leaves_nothing(client: openai.OpenAI, host: Host) -> None:
+    host.answer(Reply(text=["Hello"], extra={"id": "chatcmpl-unstored"}))
     made = client.chat.completions.create(model=MODEL, messages=HI)
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.retrieve(made.id)

@@ -353,9 +353,10 @@ def test_malformed_bodies_are_a_400_in_openais_form(server: Server, body: bytes)
 
 
 def test_an_unknown_model_is_a_404(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.NotFoundError) as error:
-        client.responses.create(model="scripted/nobody", input="Hi", store=False)
-    assert error.value.code == "model_not_found"
+    for name in ("nobody", "nowhere/scripted-model"):
+        with pytest.raises(openai.NotFoundError) as error:
+            client.responses.create(model=name, input="Hi", store=False)
+        assert (error.value.code, error.value.param) == ("model_not_found", "model")
 
 
 def test_input_tokens_are_counted_without_asking_the_model(client: openai.OpenAI, host: Host) -> None:

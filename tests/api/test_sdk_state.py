@@ -14,7 +14,12 @@ MODEL = "scripted/scripted-model"
 
 def texts(host: Host) -> list[str]:
     """The texts of the last call's messages."""
-    return [message["content"] or "" for message in host.calls[-1].json["messages"]]
+    return [words(message["content"]) for message in host.calls[-1].json["messages"]]
+
+
+def words(content: Any) -> str:
+    """The text of a message's content."""
+    return "".join(part["text"] for part in content) if isinstance(content, list) else content or ""
 
 
 def test_a_chain_remembers_everything_but_instructions(client: openai.OpenAI, host: Host) -> None:
@@ -113,7 +118,7 @@ def test_the_client_streams_a_finished_response(client: openai.OpenAI, host: Hos
 
 
 @pytest.mark.parametrize(
-    "query", ["stream=true&starting_after=x", "include=everything", "starting_after=-1&stream=true"]
+    "query", ["stream=true&starting_after=x", "include=everything", "starting_after=1"]
 )
 def test_a_wrong_query_is_a_400(server: Server, client: openai.OpenAI, query: str) -> None:
     created = client.responses.create(model=MODEL, input="Hi")
@@ -123,7 +128,7 @@ def test_a_wrong_query_is_a_400(server: Server, client: openai.OpenAI, query: st
 def test_deletion_is_deletion(server: Server, client: openai.OpenAI) -> None:
     created = client.responses.create(model=MODEL, input="Hi")
     deleted = server.ask("DELETE", f"/v1/responses/{created.id}")
-    assert deleted.json == {"id": created.id, "object": "response", "deleted": True}
+    assert deleted.json == {"id": created.id, "object": "response.deleted", "deleted": True}
     for method, path in (("GET", ""), ("GET", "/input_items"), ("GET", "?stream=true"), ("DELETE", "")):
         assert server.ask(method, f"/v1/responses/{created.id}{path}").status == 404
 

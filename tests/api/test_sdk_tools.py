@@ -105,7 +105,9 @@ def test_allowed_tools_narrow_what_the_model_may_call(server: Server, host: Host
     stream = server.stream(input="Hi", tools=[WEATHER, {"type": "function", "name": "f"}], tool_choice=choice)
     sent = host.calls[0].json
     allowed = sent["tool_choice"]
-    if isinstance(allowed, dict):
+    if isinstance(allowed, dict) and allowed["type"] == "function":
+        assert allowed["function"] == {"name": "f"}
+    elif isinstance(allowed, dict):
         names = [tool["function"]["name"] for tool in allowed["allowed_tools"]["tools"]]
         assert (names, allowed["allowed_tools"]["mode"]) == (["f"], "required")
     else:

@@ -50,9 +50,9 @@ class ChatStream:
             # The host had said why it stopped: nothing is missing but the count of tokens.
             if not reader.finished:
                 raise
-        if reader.done:
+        if reader.ended:  # by `[DONE]`, or by an error: then a recording of it should be whole, too
             await self._drain()
-        elif events := reader.close():
+        if not reader.done and (events := reader.close()):
             yield events
 
     def _count(self, piece: bytes) -> None:
