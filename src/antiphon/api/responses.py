@@ -20,7 +20,7 @@ from antiphon.errors import InvalidRequest
 from antiphon.models.tokens import count_tokens
 from antiphon.tools.client import offers
 from antiphon.wire.base import Deleted, Page
-from antiphon.wire.events import TERMINAL, Event, ResponseEvent, frame
+from antiphon.wire.events import TERMINAL, Event, frame
 from antiphon.wire.items import Item
 from antiphon.wire.responses import CountInputTokens, CreateResponse, Includable, InputTokens, ListQuery, Response
 
@@ -122,14 +122,14 @@ async def _frames(batches: AsyncGenerator[list[Event], None]) -> AsyncGenerator[
 
 async def _last(batches: AsyncGenerator[list[Event], None]) -> Response:
     """The whole answer: the same stream, read to its end."""
-    last: Event | None = None
+    events: list[Event] = []
     try:
         async for batch in batches:
-            last = batch[-1]
-        assert isinstance(last, ResponseEvent)  # every stream ends with one
-        return last.response
+            events = batch
     finally:
         await batches.aclose()
+    response: Response = events[-1].response  # type: ignore[attr-defined]  # every stream ends with a ResponseEvent
+    return response
 
 
 async def _once(events: list[Event]) -> AsyncGenerator[bytes, None]:

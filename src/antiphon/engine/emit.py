@@ -9,7 +9,7 @@ the next begins, if its arguments are whole by then, else at the end of the turn
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Struct
@@ -163,7 +163,7 @@ class Emitter:
         self.journal += batch
         out: list[Event] = []
         for event in batch:
-            _FEEDERS[type(event)](self, event, out)
+            self._feeders[type(event)](self, event, out)
         return out
 
     def close(self, outcome: Outcome) -> list[Event]:
@@ -216,14 +216,13 @@ class Emitter:
     def _part(self, kind: PartKind, text: str, out: list[Event]) -> tuple[_OpenItem, _OpenPart]:
         """The open part of this kind, opened if need be, with the text added."""
         item = self._item
-        if item is None or item.open is None or item.open.kind != kind:
-            item = self._open_part(kind, out)
-        part = item.open
-        assert part is not None
+        part = item.open if item is not None else None
+        if item is None or part is None or part.kind != kind:
+            item, part = self._open_part(kind, out)
         part.texts.append(text)
         return item, part
 
-    def _open_part(self, kind: PartKind, out: list[Event]) -> _OpenItem:
+    def _open_part(self, kind: PartKind, out: list[Event]) -> tuple[_OpenItem, _OpenPart]:
         """Opens a part of this kind, in the open item if it fits there, else in a new one."""
         reasoning = kind == "reasoning"
         if self._item is not None and self._item.reasoning != reasoning:
@@ -242,17 +241,10 @@ class Emitter:
             out.append(OutputItemAdded(sequence_number=self._next(), output_index=index, item=blank))
         item = self._item
         self._close_part(item, out)
-        item.open = _OpenPart(kind, len(item.parts))
-        out.append(
-            ContentPartAdded(
-                sequence_number=self._next(),
-                output_index=item.output_index,
-                item_id=item.id,
-                content_index=item.open.index,
-                part=item.open.part(),
-            )
-        )
-        return item
+        part = item.open = _OpenPart(kind, len(item.parts))
+        where: PartPlace = {"output_index": item.output_index, "item_id": item.id, "content_index": part.index}
+        out.append(ContentPartAdded(sequence_number=self._next(), part=part.part(), **where))
+        return item, part
 
     def _close_part(self, item: _OpenItem, out: list[Event]) -> None:
         if item.open is None:
@@ -393,6 +385,17 @@ class Emitter:
         self._number += 1
         return self._number
 
+    _feeders: ClassVar[dict[type, Callable[["Emitter", Any, list[Event]], None]]] = {
+        Text: _text,
+        RefusalEvent: _refusal,
+        ReasoningEvent: _reasoning,
+        CallStart: _call_start,
+        CallArguments: _call_arguments,
+        Tokens: _tokens,
+        Served: _served,
+        Finish: _finish,
+    }
+
 
 def _fault_of(call: _OpenCall) -> str | None:
     """What is wrong with a finished function call's arguments: they must be JSON, or empty."""
@@ -416,16 +419,6 @@ def _blank(item: Item) -> Item:
     return item
 
 
-_FEEDERS: dict[type, Callable[[Emitter, Any, list[Event]], None]] = {
-    Text: Emitter._text,
-    RefusalEvent: Emitter._refusal,
-    ReasoningEvent: Emitter._reasoning,
-    CallStart: Emitter._call_start,
-    CallArguments: Emitter._call_arguments,
-    Tokens: Emitter._tokens,
-    Served: Emitter._served,
-    Finish: Emitter._finish,
-}
 _CALL_PREFIXES = {
     "custom": "ctc",
     "local_shell": "lsh",

@@ -13,7 +13,7 @@ from antiphon.engine.prepare import trimmed
 from antiphon.engine.run import Engine, Run
 from antiphon.engine.state import Outcome, decide
 from antiphon.errors import ApiError, ContextTooLong, RateLimited
-from antiphon.models.base import Access, ModelRequest, ModelStream, Provider
+from antiphon.models.base import Access, ModelStream, Provider
 from antiphon.wire.events import Event
 from antiphon.wire.responses import ErrorCode, ResponseError
 
@@ -58,15 +58,15 @@ async def _open(provider: Provider, run: Run, access: Access) -> ModelStream:
 
     A host that finds the context too long has not run the model, so asking again costs nothing.
     """
-    request: ModelRequest | None = run.request
+    request = run.request
     while True:
-        assert request is not None
         try:
             return await provider.open(request, access)
         except ContextTooLong:
-            request = trimmed(request) if run.response.truncation == "auto" else None
-            if request is None:
+            shorter = trimmed(request) if run.response.truncation == "auto" else None
+            if shorter is None:
                 raise
+            request = shorter
 
 
 def _failure(error: Exception, run: Run, at: int) -> Outcome:

@@ -59,7 +59,7 @@ async def _finish(engine: Engine, run: Run, emitter: Emitter, last: Event) -> Ev
     try:
         await engine.responses.finish(run.owner, response, msgspec.msgpack.encode(header), turn)
     except ApiError as error:
-        log.error("response not stored", exc_info=error, extra={"response_id": response.id})
+        log.exception("response not stored", extra={"response_id": response.id})
         reason = ResponseError(code="server_error", message=f"The response could not be stored: {error.message}")
         failed = replace(response, status="failed", completed_at=None, incomplete_details=None, error=reason)
         return ResponseFailed(sequence_number=last.sequence_number, response=failed)

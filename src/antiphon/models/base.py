@@ -109,7 +109,7 @@ class Reasoning(Struct, frozen=True, tag="reasoning", array_like=True):
 
 
 class CallStart(Struct, frozen=True, tag="call", array_like=True):
-    """The model begins to call a function. `index` tells calls of one turn apart; `call_id` is "" if the host has none."""
+    """The model begins to call a function. `index` tells a turn's calls apart; `call_id` is "" if the host has none."""
 
     index: int
     call_id: str
@@ -150,7 +150,7 @@ class Served(Struct, frozen=True, tag="served", array_like=True):
 
 
 class Finish(Struct, frozen=True, tag="finish", array_like=True):
-    """The model stopped: by itself (`stop`), to call functions, at its limit, or by a filter. Comes once, before the end."""
+    """The model stopped: by itself (`stop`), to call functions, at its limit, or by a filter. Comes once."""
 
     reason: Literal["stop", "calls", "length", "filter"]
 

@@ -220,7 +220,7 @@ class LocalShellAction(Sparse, kw_only=True, tag_field="type", tag="exec"):
     """A command for the client's shell."""
 
     command: list[str]
-    env: dict[str, str] = msgspec.field(default_factory=lambda: {})
+    env: dict[str, str] = msgspec.field(default_factory=dict)
     timeout_ms: int | None = None
     user: str | None = None
     working_directory: str | None = None

@@ -1,5 +1,7 @@
 """Model events in, wire events out: a table of streams, and the properties that hold for all of them."""
 
+import itertools
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -68,50 +70,59 @@ def final(events: list[Event]) -> Response:
 
 
 CUSTOM_INPUT = '{"input": "hey"}'
-TABLE = {
+TABLE: dict[str, tuple[list[ModelEvent], str]] = {
     "text": (
         [Text("a"), Text("b"), Finish("stop")],
-        ["created", "in_progress", "output_item.added", "content_part.added", "output_text.delta", "output_text.delta"]
-        + ["output_text.done", "content_part.done", "output_item.done", "completed"],
+        """
+        output_item.added content_part.added output_text.delta output_text.delta
+        output_text.done content_part.done output_item.done completed
+        """,
     ),
     "reasoning, then text": (
         [Reasoning("hm"), Text("a"), Finish("stop")],
-        ["created", "in_progress", "output_item.added", "content_part.added", "reasoning_text.delta"]
-        + ["reasoning_text.done", "content_part.done", "output_item.done"]
-        + ["output_item.added", "content_part.added", "output_text.delta"]
-        + ["output_text.done", "content_part.done", "output_item.done", "completed"],
+        """
+        output_item.added content_part.added reasoning_text.delta
+        reasoning_text.done content_part.done output_item.done
+        output_item.added content_part.added output_text.delta
+        output_text.done content_part.done output_item.done completed
+        """,
     ),
     "text, then a refusal in the same message": (
         [Text("a"), Refusal("no"), Finish("stop")],
-        ["created", "in_progress", "output_item.added", "content_part.added", "output_text.delta"]
-        + ["output_text.done", "content_part.done", "content_part.added", "refusal.delta"]
-        + ["refusal.done", "content_part.done", "output_item.done", "completed"],
+        """
+        output_item.added content_part.added output_text.delta output_text.done content_part.done
+        content_part.added refusal.delta refusal.done content_part.done output_item.done completed
+        """,
     ),
     "text, then a call": (
         [Text("a"), CallStart(0, "c1", "f"), CallArguments(0, "{}"), Finish("calls")],
-        ["created", "in_progress", "output_item.added", "content_part.added", "output_text.delta"]
-        + ["output_text.done", "content_part.done", "output_item.done", "output_item.added"]
-        + ["function_call_arguments.delta", "function_call_arguments.done", "output_item.done", "completed"],
+        """
+        output_item.added content_part.added output_text.delta output_text.done content_part.done output_item.done
+        output_item.added function_call_arguments.delta function_call_arguments.done output_item.done completed
+        """,
     ),
     "a custom tool": (
         [CallStart(0, "c1", "note"), CallArguments(0, CUSTOM_INPUT), Finish("calls")],
-        ["created", "in_progress", "output_item.added", "custom_tool_call_input.delta"]
-        + ["custom_tool_call_input.done", "output_item.done", "completed"],
+        """
+        output_item.added custom_tool_call_input.delta custom_tool_call_input.done output_item.done completed
+        """,
     ),
     "a shell": (
         [CallStart(0, "c1", "shell"), CallArguments(0, '{"commands": ["ls"]}'), Finish("calls")],
-        ["created", "in_progress", "output_item.added", "shell_call_command.added", "shell_call_command.delta"]
-        + ["shell_call_command.done", "output_item.done", "completed"],
+        """
+        output_item.added shell_call_command.added shell_call_command.delta shell_call_command.done
+        output_item.done completed
+        """,
     ),
-    "nothing but a finish": ([Finish("stop")], ["created", "in_progress", "completed"]),
-    "nothing at all": ([], ["created", "in_progress", "failed"]),
+    "nothing but a finish": ([Finish("stop")], "completed"),
+    "nothing at all": ([], "failed"),
 }
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_a_stream_has_exactly_these_events(name):
     model_events, expected = TABLE[name]
-    assert types(emitted(model_events)) == expected
+    assert types(emitted(model_events)) == ["created", "in_progress", *expected.split()]
 
 
 @pytest.mark.parametrize(
@@ -137,12 +148,21 @@ def test_a_call_becomes_the_item_of_its_tool(name, arguments, item):
     assert final(events).status == "completed"
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [("f", '{"x": '), ("note", "[]"), ("note", '{"input": 3}'), ("shell", '{"commands": []}'), ("shell", "{")]
-    + [("local_shell", '{"command": 1}'), ("apply_patch", '{"type": "rename_file"}'), ("computer", "{}")]
-    + [("apply_patch", '{"type": "update_file", "path": "a"}'), ("computer_use_preview", '{"action": []}')],
-)
+MISFITS = [
+    ("f", '{"x": '),
+    ("note", "[]"),
+    ("note", '{"input": 3}'),
+    ("shell", '{"commands": []}'),
+    ("shell", "{"),
+    ("local_shell", '{"command": 1}'),
+    ("apply_patch", '{"type": "rename_file"}'),
+    ("apply_patch", '{"type": "update_file", "path": "a"}'),
+    ("computer", "{}"),
+    ("computer_use_preview", '{"action": []}'),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments"), MISFITS)
 def test_arguments_that_do_not_fit_fail_the_response_and_say_why(name, arguments):
     response = final(emitted([CallStart(0, "c1", name), CallArguments(0, arguments), Finish("calls")]))
     assert response.status == "failed"
@@ -234,7 +254,7 @@ def streams_in_batches(draw):
     events = draw(STREAMS)
     cuts = sorted(draw(st.sets(st.integers(0, len(events)), max_size=5)))
     edges = [0, *cuts, len(events)]
-    return events, [events[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return events, [events[start:end] for start, end in itertools.pairwise(edges)]
 
 
 @given(streams_in_batches())
@@ -248,7 +268,7 @@ def text_in_pieces(draw):
     text = draw(st.text(max_size=30))
     cuts = sorted(draw(st.sets(st.integers(0, len(text)), max_size=6)))
     edges = [0, *cuts, len(text)]
-    return text, [text[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return text, [text[start:end] for start, end in itertools.pairwise(edges)]
 
 
 @given(text_in_pieces(), text_in_pieces(), text_in_pieces())

@@ -1,0 +1,91 @@
+"""An engine on a scripted provider and an in-memory database."""
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from antiphon.config import Host, Limits
+from antiphon.engine.emit import Emitter
+from antiphon.engine.loop import stream
+from antiphon.engine.prepare import prepare
+from antiphon.engine.record import record
+from antiphon.engine.run import Caller, Engine, Run
+from antiphon.engine.seal import Sealer
+from antiphon.ids import random_id
+from antiphon.models.base import NO_ACCESS, ModelRequest
+from antiphon.models.catalog import Catalog
+from antiphon.stores.conversations import Conversations
+from antiphon.stores.migrate import migrate, migrations
+from antiphon.stores.responses import Responses
+from antiphon.stores.sqlite import open_sqlite
+from antiphon.testing.provider import ScriptedProvider
+from antiphon.wire.conversations import Conversation
+from antiphon.wire.events import Event
+from antiphon.wire.responses import CreateResponse, Response
+
+CALLER = Caller(owner="me", access=NO_ACCESS, seed=b"")
+
+
+class Bench:
+    """An engine to try things on. `provider` says what the model does."""
+
+    def __init__(self, engine: Engine, provider: ScriptedProvider) -> None:
+        self.engine = engine
+        self.provider = provider
+
+    async def prepared(self, **body: object) -> Run:
+        """The run of a request."""
+        return await prepare(self.engine, self.create(**body), CALLER)
+
+    def create(self, **body: object) -> CreateResponse:
+        """A request body for the scripted model."""
+        return msgspec.json.decode(msgspec.json.encode({"model": "host/scripted", **body}), type=CreateResponse)
+
+    async def events(self, **body: object) -> list[Event]:
+        """All events of a request, recorded."""
+        run = await self.prepared(**body)
+        emitter = Emitter(run.response, run.offers)
+        batches = record(self.engine, run, emitter, stream(self.engine, run, emitter, NO_ACCESS, None))
+        return [event async for batch in batches for event in batch]
+
+    async def response(self, **body: object) -> Response:
+        """The response to a request."""
+        return (await self.events(**body))[-1].response
+
+    async def conversation(self) -> str:
+        """A new conversation's id."""
+        made = Conversation(id=random_id("conv"), created_at=1, metadata={})
+        await self.engine.conversations.create("me", made)
+        return made.id
+
+    def asked(self) -> ModelRequest:
+        """The last request that reached the model."""
+        return self.provider.requests[-1][0]
+
+    def context(self) -> list[str]:
+        """The texts that the model saw last, in order."""
+        return ["".join(part.text for part in item.content) for item in self.asked().items]
+
+
+@pytest.fixture
+async def bench() -> Callable[..., Bench]:
+    database = open_sqlite(None)
+    await migrate(database, migrations())
+
+    def make(*scripts: object, **limits: int) -> Bench:
+        provider = ScriptedProvider(*scripts)
+        host = Host(name="host", base_url="http://127.0.0.1:1/v1", list_models=False)
+        engine = Engine(
+            catalog=Catalog({"host": host}, {"host": provider}),
+            responses=Responses(database),
+            conversations=Conversations(database),
+            clock=lambda: 1000.0,
+            new_id=random_id,
+            sealer=Sealer(b"secret"),
+            limits=Limits(**limits),
+        )
+        return Bench(engine, provider)
+
+    yield make
+    await database.close()

@@ -1,0 +1,168 @@
+"""The loop and its recorder: exactly one end, and nothing announced that is not kept."""
+
+import asyncio
+
+import pytest
+from msgspec.structs import replace
+
+from antiphon.engine.emit import Emitter
+from antiphon.engine.loop import stream
+from antiphon.engine.record import record
+from antiphon.errors import ContextTooLong, NotFound, RateLimited, Unavailable, Upstream, UpstreamRejected
+from antiphon.models.base import NO_ACCESS, CallArguments, CallStart, Finish, Text
+from antiphon.stores.responses import Responses
+from antiphon.testing.provider import HANG, Script, text
+from antiphon.wire.events import event_type
+from antiphon.wire.responses import ListQuery
+
+
+def types(events):
+    return [event_type(event) for event in events]
+
+
+async def items_of(bench, conversation):
+    return [
+        "".join(part.text for part in item.content)
+        for item in await bench.engine.conversations.history("me", conversation)
+    ]
+
+
+async def test_a_rejection_before_the_first_event_is_the_clients_http_error(bench):
+    bench = bench(UpstreamRejected("Slow down.", status=429, retry_after_s=7))
+    with pytest.raises(UpstreamRejected) as refused:
+        await bench.events(input="hi")
+    assert (refused.value.status, refused.value.retry_after_s) == (429, 7)
+    assert (await bench.engine.responses.list("me", ListQuery())).data == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Upstream("The host broke off."), "server_error"),
+        (UpstreamRejected("Slow down.", status=429), "rate_limit_exceeded"),
+        (RateLimited("Slow down."), "rate_limit_exceeded"),
+        (UpstreamRejected("Bad picture.", status=400), "invalid_prompt"),
+    ],
+)
+async def test_what_breaks_in_the_middle_ends_as_one_failed_event_with_what_came(bench, error, code):
+    bench = bench(Script([[Text("half")], error]))
+    events = await bench.events(input="hi")
+    response = events[-1].response
+    assert types(events).count("response.failed") == 1
+    assert (response.status, response.error.code, response.error.message) == ("failed", code, error.message)
+    stored = await bench.engine.responses.get("me", response.id)
+    assert stored == response
+    assert stored.output[0].content[0].text == "half"
+
+
+async def test_a_bug_of_ours_ends_as_failed_without_detail(bench, caplog):
+    bench = bench(Script([[Text("half")], ZeroDivisionError("secret detail")]))
+    response = await bench.response(input="hi")
+    assert response.status == "failed"
+    assert "secret" not in response.error.message
+    assert "secret detail" in caplog.text
+
+
+async def test_a_late_rejection_is_an_event_once_patience_is_over(bench):
+    bench = bench()
+    gate = asyncio.Event()
+
+    async def slow(*_):
+        await gate.wait()
+        raise UpstreamRejected("Slow down.", status=429)
+
+    bench.provider.open = slow
+    run = await bench.prepared(input="hi")
+    emitter = Emitter(run.response, run.offers)
+    batches = stream(bench.engine, run, emitter, NO_ACCESS, 0)
+    assert types(await anext(batches)) == ["response.created", "response.in_progress"]
+    gate.set()
+    last = await anext(batches)
+    assert last[-1].response.error.code == "rate_limit_exceeded"
+
+
+async def test_a_response_can_be_retrieved_before_its_first_event_is_seen(bench):
+    bench = bench()
+    run = await bench.prepared(input="hi")
+    emitter = Emitter(run.response, run.offers)
+    batches = record(bench.engine, run, emitter, stream(bench.engine, run, emitter, NO_ACCESS, None))
+    await anext(batches)
+    assert (await bench.engine.responses.get("me", run.response.id)).status == "in_progress"
+    await batches.aclose()
+
+
+async def test_closing_the_stream_gives_up_the_model_call(bench):
+    bench = bench(Script([[Text("half")], HANG]))
+    run = await bench.prepared(input="hi", store=False)
+    emitter = Emitter(run.response, run.offers)
+    batches = record(bench.engine, run, emitter, stream(bench.engine, run, emitter, NO_ACCESS, None))
+    await anext(batches)
+    await anext(batches)
+    await batches.aclose()
+    assert len(bench.provider.aborted) == 1
+
+
+async def test_store_false_leaves_no_row_and_adds_nothing_to_the_conversation(bench):
+    bench = bench()
+    conversation = await bench.conversation()
+    response = await bench.response(input="hi", store=False, conversation=conversation)
+    assert response.status == "completed"
+    with pytest.raises(NotFound):
+        await bench.engine.responses.get("me", response.id)
+    assert await items_of(bench, conversation) == []
+    await bench.prepared(input="free again", conversation=conversation)
+
+
+async def test_a_completed_turn_is_appended_once_and_in_order(bench):
+    bench = bench(text("two"), text("four"))
+    conversation = await bench.conversation()
+    await bench.response(input="one", conversation=conversation)
+    await bench.response(input="three", conversation=conversation)
+    assert await items_of(bench, conversation) == ["one", "two", "three", "four"]
+
+
+async def test_an_incomplete_turn_is_appended_and_a_failed_one_is_not(bench):
+    bench = bench(Script([[Text("cut"), Finish("length")]]), Script([[Text("x")], Upstream("gone")]), text("ok"))
+    conversation = await bench.conversation()
+    assert (await bench.response(input="one", conversation=conversation)).status == "incomplete"
+    assert (await bench.response(input="lost", conversation=conversation)).status == "failed"
+    assert (await bench.response(input="two", conversation=conversation)).status == "completed"
+    assert await items_of(bench, conversation) == ["one", "cut", "two", "ok"]
+
+
+class FullDisk(Responses):
+    """Responses that can begin and cannot end."""
+
+    async def finish(self, *_):
+        raise Unavailable("The disk is full.")
+
+
+async def test_a_response_that_cannot_be_stored_failed(bench):
+    bench = bench()
+    responses = FullDisk(bench.engine.responses._database)
+    bench.engine = replace(bench.engine, responses=responses)
+    response = await bench.response(input="hi")
+    assert response.status == "failed"
+    assert "disk is full" in response.error.message
+
+
+async def test_with_truncation_auto_older_turns_are_left_out_until_the_host_takes_it(bench):
+    too_long = ContextTooLong("Too long.")
+    bench = bench(text("two"), text("four"), too_long, text("six"))
+    first = await bench.response(input="one")
+    second = await bench.response(input="three", previous_response_id=first.id)
+    third = await bench.response(input="five", previous_response_id=second.id, truncation="auto")
+    assert third.status == "completed"
+    assert bench.context() == ["five"]
+
+
+async def test_without_truncation_a_context_that_is_too_long_is_the_clients_error(bench):
+    with pytest.raises(ContextTooLong):
+        await bench(ContextTooLong("Too long.")).response(input="hi")
+
+
+async def test_calls_are_returned_and_the_response_is_complete(bench):
+    bench = bench(Script([[CallStart(0, "c1", "f"), CallArguments(0, "{}")], [Finish("calls")]]))
+    response = await bench.response(input="hi", tools=[{"type": "function", "name": "f"}])
+    assert response.status == "completed"
+    assert (response.output[0].name, response.output[0].call_id) == ("f", "c1")
