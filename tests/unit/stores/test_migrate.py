@@ -1,0 +1,38 @@
+"""Migrations: forward, additive, and shipped with the package."""
+
+import re
+
+import pytest
+
+from antiphon.stores.migrate import Migration, migrate, migrations, parse
+from antiphon.stores.sqlite import open_sqlite
+
+ADDITIVE = re.compile(r"^(CREATE (UNIQUE )?(TABLE|INDEX) |ALTER TABLE \w+ ADD COLUMN )")
+
+
+def test_a_file_is_cut_at_semicolons_that_end_a_line():
+    text = (
+        "-- What it is for;\nCREATE TABLE a (\n  -- a column;\n  x TEXT DEFAULT 'a;b'\n);\n\nCREATE INDEX i ON a (x);\n"
+    )
+    statements = ("CREATE TABLE a (\n  x TEXT DEFAULT 'a;b'\n)", "CREATE INDEX i ON a (x)")
+    assert parse("007_what_for.sql", text) == Migration(7, "007_what_for", statements)
+
+
+def test_the_shipped_migrations_are_numbered_without_gaps():
+    assert [step.version for step in migrations()] == list(range(1, len(migrations()) + 1))
+
+
+@pytest.mark.parametrize("step", migrations(), ids=lambda step: step.name)
+def test_a_migration_only_adds_so_that_an_older_process_may_go_on(step: Migration):
+    for statement in step.statements:
+        assert ADDITIVE.match(statement), statement
+
+
+async def test_every_table_has_an_owner():
+    database = open_sqlite(None)
+    await migrate(database, migrations())
+    tables = await database.all("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+    for (table,) in tables:
+        columns = {row[1]: row for row in await database.all(f"PRAGMA table_info({table})")}
+        assert table == "schema_version" or columns["owner"][3] == 1, table
+    await database.close()

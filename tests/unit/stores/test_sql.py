@@ -1,0 +1,80 @@
+"""The stores' SQL: every statement that a request can cause finds its rows through an index, and is bound to owners."""
+
+import re
+
+import pytest
+
+from antiphon.stores import completions, conversations, items, responses
+from antiphon.stores.migrate import migrate, migrations
+from antiphon.stores.sqlite import open_sqlite
+from antiphon.stores.table import Listing, Table
+from antiphon.wire.responses import ListQuery
+
+FOR_ALL_OWNERS = {"_LEFT_OVER", "_RELEASE_ALL"}
+"""What a server does at its start, and no request."""
+
+PASSING = {"chain", "page", "v"}
+"""What exists only within a statement."""
+
+
+def statements() -> list[tuple[str, str]]:
+    found = []
+    for module in (completions, conversations, items, responses):
+        for name, value in vars(module).items():
+            sql = value[-1] if isinstance(value, list) and value and isinstance(value[0], str) else value
+            if isinstance(sql, str) and re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", sql):
+                found.append((f"{module.__name__.rpartition('.')[2]}.{name}", sql))
+    return found
+
+
+@pytest.fixture
+async def database():
+    database = open_sqlite(None)
+    await migrate(database, migrations())
+    yield database
+    await database.close()
+
+
+async def plan(database, sql: str) -> str:
+    params = ("x",) * sql.count("?")
+    return "\n".join(row[3] for row in await database.all(f"EXPLAIN QUERY PLAN {sql}", params))
+
+
+def test_the_stores_have_statements():
+    assert len(statements()) > 25
+
+
+@pytest.mark.parametrize(("name", "sql"), statements(), ids=[name for name, _ in statements()])
+async def test_no_statement_reads_a_whole_table(database, name: str, sql: str):
+    if name == "responses._LIST":
+        window = await Table("responses").window(database, "position, id, body", Listing(owner="", query=ListQuery()))
+        sql = sql % (window.sql, "DESC")
+    scans = re.findall(r"SCAN ([a-z]\w*)(.*)", await plan(database, sql))
+    whole = [table for table, how in scans if table not in PASSING and "responses_unfinished" not in how]
+    assert whole == (["conversations"] if name == "conversations._RELEASE_ALL" else [])
+
+
+@pytest.mark.parametrize(("name", "sql"), statements(), ids=[name for name, _ in statements()])
+def test_every_statement_of_a_request_names_the_owner(name: str, sql: str):
+    if name.partition(".")[2] in FOR_ALL_OWNERS:
+        assert "owner = ?" not in sql
+    else:
+        assert "owner = ?" in sql or sql.startswith("INSERT INTO") or name == "responses._LIST"
+
+
+@pytest.mark.parametrize("table", [Table("responses"), Table("completions")])
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_a_page_is_read_in_order_without_sorting(database, table: Table, order):
+    window = await table.window(database, "id", Listing(owner="", query=ListQuery(order=order)))
+    steps = await plan(database, window.sql)
+    assert "owner=?" in steps
+    assert "TEMP B-TREE" not in steps
+
+
+@pytest.mark.parametrize("table", [Table("items", "seq"), Table("completion_messages", "seq")])
+async def test_a_page_of_items_is_read_in_order_without_sorting(database, table: Table):
+    listing = Listing(owner="", query=ListQuery(), where="container = ?", params=("conv_1",))
+    window = await table.window(database, "id", listing)
+    steps = await plan(database, window.sql)
+    assert "container=?" in steps
+    assert "TEMP B-TREE" not in steps
