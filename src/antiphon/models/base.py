@@ -166,7 +166,9 @@ class ModelStream(Protocol):
 
     def __aiter__(self) -> AsyncIterator[list[ModelEvent]]: ...
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """Ends the call; aborts it at the host if it is not over."""
+        ...
 
 
 # ---------------------------------------------------------------- who does it
