@@ -77,8 +77,9 @@ def rejection(host: str, answer: Refused, secrets: Iterable[str] = ()) -> ApiErr
 
 def broken(host: str, value: object, secrets: Iterable[str] = ()) -> ApiError:
     """The error for an error object that came inside an answer of status 200."""
-    said = error_in(value) or HostError(message=f"Host {host!r} reported an error without saying which.")
-    said = msgspec.structs.replace(said, message=cleaned(said.message, secrets))
+    said = error_in(value) or HostError(message="")
+    message = cleaned(said.message, secrets) or f"Host {host!r} reported an error without saying which."
+    said = msgspec.structs.replace(said, message=message)
     status = said.status or _STATUS_BY_CODE.get(said.code or "") or _STATUS_BY_CODE.get(said.kind or "")
     if status is None and not _TOO_LONG.search(said.message):
         return Upstream(said.message, code=said.code, param=said.param)

@@ -159,6 +159,7 @@ def test_nothing_comes_after_done() -> None:
         (b"data: " + b'{"usage":' + b"[" * 5000 + b"\n\n", "no chat completion"),
         (b'{"choices": [{"message": {"content": "cut of', "no chat completion"),
         (b"{}", "without saying which"),
+        (stream({"error": [""]}), "without saying which"),
         (stream(delta(content="a"), done=False), "without a finish reason"),
         (stream(delta(content="a"), done=True), "without a finish reason"),
         (stream(delta(content="a"), done=False)[:-9], "empty answer"),
