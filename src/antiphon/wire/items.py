@@ -522,6 +522,7 @@ ID_PREFIXES: dict[type, str] = {
     AdditionalTools: "at",
     ConfigurationUpdate: "cfg",
     Compaction: "cmp",
+    CompactionTrigger: "cmpt",
 }
 """The prefix of a new id for each kind of item that may come without one."""
 
