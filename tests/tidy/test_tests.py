@@ -1,0 +1,139 @@
+"""Tests are code that is trusted without being tested: they keep rules as well."""
+
+import ast
+from pathlib import Path
+
+FORBIDDEN = {
+    "mock": "a seam is missing where a mock is wanted",
+    "time.sleep": "no test sleeps to wait: wait for what happens",
+    "asyncio.sleep": "likewise; `asyncio.sleep(0)` lets others run and is fine",
+    "pytest.skip": "a skipped test hides a failure",
+    "pytest.importorskip": "likewise",
+    "pytest.xfail": "likewise",
+    "pytest.mark.skip": "likewise",
+    "pytest.mark.skipif": "likewise",
+    "pytest.mark.xfail": "likewise",
+}
+ASSERTING = {
+    "raises",
+    "fail",
+    "check",  # testing.rules: all rules of a stream
+    "stream",  # testing.server: likewise
+    "case",  # a case of a shipped suite
+    "timeout",  # what is awaited within it happens, or the test fails
+    "wait_for",  # likewise
+}
+MAY_SKIP = "conftest.py"  # the folder of recordings beside the repository is not part of it
+
+NO_UNIT_TEST = {
+    "app.py": "the composition root: every test in tests/api goes through it",
+    "demo.py": "tests/api runs `antiphon demo`",
+    "check.py": "tests/unit/test_cli.py",
+    "clock.py": "three lines",
+    "exchange.py": "the seam's types; tests/unit/test_egress.py and tests/replay",
+    "settings.py": "tests/unit/test_config.py",
+    "auth/principal.py": "a record",
+    "models/base.py": "records and protocols",
+    "engine/run.py": "a record",
+}
+TESTED_ELSEWHERE = {
+    "api": "tests/api judges the running server",
+    "replay": "tests/replay",
+    "stores": "tests/contract",
+    "wire": "tests/unit/wire/test_published.py compares all of them with the published document",
+    "testing": "used by nearly every test",
+}
+
+
+def test_unit_tests_mirror_the_package(package, tests):
+    ours = {part for module in package for part in (module.path, f"{Path(module.path).parent}.py")} | {"stores/sql.py"}
+    units = [Path(module.path).relative_to("unit") for module in tests if module.path.startswith("unit/")]
+    mirrored = {str(path.with_name(path.name.removeprefix("test_"))) for path in units if path.name.startswith("test_")}
+
+    assert sorted(mirrored - ours - {"wire/published.py"}) == []
+
+
+def test_every_module_is_tested_by_name_or_there_is_a_reason(package, tests):
+    units = {module.path.removeprefix("unit/").replace("test_", "") for module in tests}
+    code = {module.path for module in package if not module.path.endswith("__init__.py")}
+    untested = {path for path in code - units - NO_UNIT_TEST.keys() if path.split("/")[0] not in TESTED_ELSEWHERE}
+
+    assert sorted(untested) == []
+
+
+def test_no_test_mocks_sleeps_or_skips(tests):
+    found = [f"{module.path}:{line} {what}" for module in tests for line, what in misused(module)]
+
+    assert found == []
+
+
+def misused(module):
+    """Uses of what tests do without."""
+    for node in ast.walk(module.tree):
+        name = dotted(node.func) if isinstance(node, ast.Call) else dotted(node)
+        if isinstance(node, ast.ImportFrom | ast.Import) and any("mock" in name for name in imported_names(node)):
+            yield node.lineno, "mock"
+        elif name in FORBIDDEN and (isinstance(node, ast.Call) or "mark" in name) and not is_allowed(node, module.path):
+            yield node.lineno, name
+
+
+def imported_names(node):
+    """Everything that an import statement mentions."""
+    return [getattr(node, "module", None) or "", *(each.name for each in node.names)]
+
+
+def is_allowed(node, path):
+    """`sleep(0)`; a process that works beside the test may pause; and the folder of recordings may be missing."""
+    zero = isinstance(node, ast.Call) and [getattr(each, "value", None) for each in node.args] == [0]
+    beside = not Path(path).name.startswith(("test_", "conftest")) and dotted(node.func).endswith("sleep")
+    return zero or beside or path == MAY_SKIP
+
+
+def dotted(node):
+    """`a.b.c` as text, for a name or a chain of attributes."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def test_every_test_asserts_something(cases, tests):
+    """Itself, or through what it calls: a check of the shipped rules, a suite, or a function of its own file."""
+    asserting = {
+        node.name
+        for module in tests
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and asserts(node, set())
+    }
+
+    assert [case.where for case in cases if not asserts(case.node, asserting)] == []
+
+
+def asserts(node, known):
+    """Whether something in a function can fail on purpose."""
+    for each in ast.walk(node):
+        if isinstance(each, ast.Assert) or (isinstance(each, ast.Attribute) and each.attr == "abort_seen"):
+            return True
+        if isinstance(each, ast.Call):
+            name = dotted(each.func)
+            last = name.rpartition(".")[2]
+            if last in ASSERTING or last in known or "suite" in name:
+                return True
+    return False
+
+
+def test_no_assertion_is_always_true(tests):
+    found = [
+        f"{module.path}:{node.lineno}"
+        for module in tests
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Assert) and isinstance(node.test, ast.Constant | ast.Tuple)
+    ]
+
+    assert found == []
+
+
+def test_names_say_the_behaviour(cases):
+    """Three words at least: a noun says what is looked at, a sentence what it does. Cases of a suite have their own."""
+    spoken = [case for case in cases if "case" not in {each.arg for each in case.node.args.args}]
+
+    assert [case.where for case in spoken if len(case.node.name.removeprefix("test_").split("_")) < 3] == []
