@@ -1,11 +1,12 @@
 """One HTTP request as a handler sees it, and the way its answer takes to the client."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from antiphon.api.errors import Headers
-from antiphon.api.tasks import Gone, Receive, outliving, while_there
+from antiphon.api.tasks import Gone, outliving, while_there
 from antiphon.auth.principal import ANYONE, Principal
 from antiphon.errors import TooLarge
 from antiphon.models.base import NO_ACCESS, Access
@@ -18,6 +19,7 @@ Body = TypeVar("Body")
 Query = TypeVar("Query")
 T = TypeVar("T")
 Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 JSON = b"application/json"
@@ -38,6 +40,7 @@ class Call(Generic[Body, Query]):
         "_send",
         "access",
         "body",
+        "complete",
         "gone",
         "headers",
         "pattern",
@@ -70,6 +73,7 @@ class Call(Generic[Body, Query]):
         self.status = 0
         self.started = False
         self.gone = False
+        self.complete = False
         self._receive = receive
         self._send = send
 
@@ -130,22 +134,31 @@ class Call(Generic[Body, Query]):
     # ------------------------------------------------------------ the answer
 
     async def until_gone(self, work: Coroutine[Any, Any, T], *, detach: bool = False) -> T:
-        """Does the work while the client waits. If it leaves, `Gone` is raised, and the work is cancelled at once, or,
-        if `detach` is set, goes on without it. For the body must have been read; nothing else may receive meanwhile.
+        """Does the work while the client waits; the body must have been read.
+
+        If the client leaves, `Gone` is raised, and the work is cancelled at once or, if `detach` is set, goes on.
         """
         try:
             if detach:
-                return await outliving(self._receive, work, self.services.tasks)
-            return await while_there(self._receive, work)
+                return await outliving(self._leaving(), work, self.services.tasks)
+            return await while_there(self._leaving(), work)
         except Gone:
             self.gone = True
             raise
+
+    async def _leaving(self) -> None:
+        """Ends when the client leaves before it has its whole answer."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if self.complete:  # the server also says so when the answer is out
+            await asyncio.get_running_loop().create_future()
 
     async def reply(
         self, status: int, body: bytes, media: bytes = JSON, headers: Sequence[tuple[bytes, bytes]] = ()
     ) -> None:
         """The whole answer."""
         await self.start(status, [(b"content-type", media), (b"content-length", b"%d" % len(body)), *headers])
+        self.complete = True
         await self._send({"type": "http.response.body", "body": body})
 
     async def start(self, status: int, headers: Headers) -> None:
@@ -160,8 +173,9 @@ class Call(Generic[Body, Query]):
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, body: bytes, *, more: bool = True) -> None:
-        """A piece of the answer. Returns when the client has room for more; does nothing once it is gone."""
-        if not self.gone:
+        """A piece of the answer. Returns when the client has room for more; does nothing once it is gone or has all."""
+        if not self.gone and not self.complete:
+            self.complete = not more
             await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
 

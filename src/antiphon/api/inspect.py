@@ -25,13 +25,13 @@ class Readiness(msgspec.Struct, kw_only=True):
 
 
 @route("GET", "/health", answer=Health)
-async def health(call: Call[None, None]) -> Health:
+async def health(_call: Call[None, None]) -> Health:
     """Say that the server is alive."""
     return Health()
 
 
 @route("GET", "/v1/health", answer=Health)
-async def health_v1(call: Call[None, None]) -> Health:
+async def health_v1(_call: Call[None, None]) -> Health:
     """Say that the server is alive, where Llama Stack's clients ask."""
     return Health()
 
@@ -45,7 +45,7 @@ async def ready(call: Call[None, None]) -> Reply:
 
 
 @route("GET", "/v1/version", answer=Version)
-async def version(call: Call[None, None]) -> Version:
+async def version(_call: Call[None, None]) -> Version:
     """Say the server's version."""
     return Version(__version__)
 
@@ -90,7 +90,7 @@ def _page(url: str, names: list[str]) -> str:
     listed = "".join(f"<li><code>{escape(name)}</code></li>" for name in names[:MODELS_SHOWN])
     if len(names) > MODELS_SHOWN:
         listed += f"<li>and {len(names) - MODELS_SHOWN} more: <code>GET /v1/models</code></li>"
-    none = "<p>No model yet. Start the server with a host, for instance <code>OPENAI_API_KEY=... antiphon serve</code>.</p>"
+    none = "<p>No model yet. Start the server with a host: <code>OPENAI_API_KEY=... antiphon serve</code>.</p>"
     body = msgspec.json.encode({"model": model, "input": "Hello"}).decode()
     return _HTML.format(
         version=escape(__version__),

@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from antiphon.api.call import Call, Scope, Send
+from antiphon.api.call import Call, Receive, Scope, Send
 from antiphon.api.errors import brief, internal, refusal
 from antiphon.api.route import Route
 from antiphon.api.services import Services
-from antiphon.api.tasks import Gone, Receive
+from antiphon.api.tasks import Gone
 from antiphon.config import ConfigError
 from antiphon.errors import ApiError, Internal
 from antiphon.telemetry import RequestEnded
@@ -41,7 +41,8 @@ class Outermost:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request, or the server's own start and end."""
         if scope["type"] == "http":
-            assert self._services is not None, "the server must run this app's lifespan"
+            if self._services is None:
+                raise RuntimeError("the server must run this app's lifespan")
             await self._request(self._services, (scope, receive, send))
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)

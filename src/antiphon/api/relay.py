@@ -34,7 +34,7 @@ class Cutter:
     def __init__(self) -> None:
         self._held: list[bytes] = []
         self._tail = b""
-        self.held_bytes = 0
+        self._held_bytes = 0
 
     def feed(self, piece: bytes) -> bytes:
         """What is complete with this piece; the rest is kept."""
@@ -46,11 +46,16 @@ class Cutter:
         if self._held:
             whole = b"".join((*self._held, whole))
             self._held = []
-            self.held_bytes = 0
+            self._held_bytes = 0
         self._tail = b""
         if end < len(piece):
             self._keep(piece[end:])
         return whole
+
+    def check(self, host: str, bytes_max: int) -> None:
+        """Raises `Upstream` if an event is larger than allowed."""
+        if self._held_bytes > bytes_max:
+            raise Upstream(f"Host {host!r} sent an event of more than the {bytes_max} bytes that are allowed here.")
 
     def rest(self) -> bytes:
         """What was left when the stream ended."""
@@ -58,7 +63,7 @@ class Cutter:
 
     def _keep(self, piece: bytes) -> None:
         self._held.append(piece)
-        self.held_bytes += len(piece)
+        self._held_bytes += len(piece)
         self._tail = (self._tail + piece[-_TAIL:])[-_TAIL:]
 
 
@@ -135,36 +140,54 @@ def error_event(error: ApiError) -> bytes:
 
 
 async def _events(host: str, incoming: Incoming, bytes_max: int) -> AsyncGenerator[bytes, None]:
-    cutter = Cutter()
-    finished = failed = False
+    cutter, seen = Cutter(), _Seen(host)
     try:
         async for piece in incoming.pieces:
             batch = cutter.feed(piece)
-            if cutter.held_bytes > bytes_max:
-                raise Upstream(f"Host {host!r} sent an event of more than the {bytes_max} bytes that are allowed here.")
-            if not batch:
-                continue
-            finished = finished or any(each in batch for each in _FINISHED)
-            failed = failed or any(each in batch for each in _ERROR)
-            yield batch
-            if _ends(batch):
+            if batch:
+                seen.look(batch)
+                yield batch
+            if seen.done:
                 await _drain(incoming)
                 return
+            cutter.check(host, bytes_max)
     except Upstream:
         # The host had said why it stopped: nothing is missing but its last words.
-        if not finished and not failed:
+        if not seen.finished and not seen.failed:
             raise
-    rest = cutter.rest().strip()
-    if failed:
-        return
-    if rest.startswith(b"data:") and _is_complete(rest):
-        finished = finished or any(each in rest for each in _FINISHED)
-        yield rest + b"\n\n"
-        if _ends(rest):
-            return
-    if not finished:
-        raise Upstream(f"Host {host!r} broke off its answer: it ended without a finish reason.")
-    yield DONE
+    for last in seen.end(cutter.rest()):
+        yield last
+
+
+class _Seen:
+    """What a stream has said of its end."""
+
+    def __init__(self, host: str) -> None:
+        self.finished = False
+        self.failed = False
+        self.done = False
+        self._host = host
+
+    def look(self, batch: bytes) -> None:
+        """Takes note of some whole events."""
+        self.finished = self.finished or any(each in batch for each in _FINISHED)
+        self.failed = self.failed or any(each in batch for each in _ERROR)
+        self.done = _ends(batch)
+
+    def end(self, rest: bytes) -> list[bytes]:
+        """What the client still has to be sent. Raises `Upstream` if the answer broke off."""
+        if self.failed:
+            return []
+        last = []
+        event = rest.strip()
+        if event.startswith(b"data:") and _is_complete(event):
+            self.look(event)
+            last.append(event + b"\n\n")
+        if self.done:
+            return last
+        if not self.finished:
+            raise Upstream(f"Host {self._host!r} broke off its answer: it ended without a finish reason.")
+        return [*last, DONE]
 
 
 async def _drain(incoming: Incoming) -> None:

@@ -1,11 +1,11 @@
-"""Routes as data: what a handler takes and gives is declared where it is defined, and serves decoding and `openapi.json`.
+"""Routes as data: what a handler takes and gives is declared with it, and serves decoding and `openapi.json`.
 
     @route("POST", "/v1/conversations", body=CreateConversation, answer=Conversation)
     async def create_conversation(call: Call[CreateConversation, None]) -> Conversation:
         \"\"\"Create a conversation.\"\"\"
 
 A handler returns what msgspec can encode, bytes that are JSON already, or something with an `answer` method of its own
-(`EventStream`, `Page`). It raises `ApiError`s.
+(`EventStream`, `Reply`). It raises `ApiError`s.
 """
 
 import logging
@@ -31,7 +31,9 @@ _members = msgspec.json.Decoder(dict[str, Raw])
 class Answer(Protocol):
     """An answer that knows how to send itself."""
 
-    async def answer(self, call: Call[Any, Any]) -> None: ...
+    async def answer(self, call: Call[Any, Any]) -> None:
+        """Sends itself."""
+        ...
 
 
 class Declared(TypedDict, total=False):
@@ -82,7 +84,7 @@ class Route:
         call.access = access_from(call.headers, config.mode, call.warn)
         if self._body is not None:
             call.raw = await call.read(config.limits.body_bytes_max)
-            call.body = self._decode(call)
+            call.body = self._decode(self._body, call)
         query: bytes = call.scope["query_string"]
         if self._query is not None:
             call.query, unknown = self._query.decode(query)
@@ -99,8 +101,7 @@ class Route:
         else:
             await call.reply(self.status, _encode(answer))
 
-    def _decode(self, call: Call[Any, Any]) -> Any:
-        assert self._body is not None
+    def _decode(self, decoder: msgspec.json.Decoder[Any], call: Call[Any, Any]) -> Any:
         raw = call.raw
         if not raw.strip():
             if self.body_required:
@@ -108,7 +109,7 @@ class Route:
             raw = b"{}"
         try:
             str(raw, "utf-8")
-            body = self._body.decode(raw)
+            body = decoder.decode(raw)
             unknown = [] if self._forwards else [name for name in _members.decode(raw) if name not in self._known]
         except UnicodeDecodeError as error:
             message = f"The request body is not valid UTF-8 (byte {error.start})."

@@ -7,12 +7,11 @@ from starlette.routing import Route as Path
 from starlette.routing import Router
 
 from antiphon.api import chat, completions, conversations, embeddings, inspect, models, responses
-from antiphon.api.call import Scope, Send
+from antiphon.api.call import Receive, Scope, Send
 from antiphon.api.errors import refusal, unknown_url, wrong_method
 from antiphon.api.middleware import CALL, Opening, Outermost
 from antiphon.api.middleware import App as AsgiApp
 from antiphon.api.route import Route
-from antiphon.api.tasks import Receive
 
 ROUTES: Final[tuple[Route, ...]] = (
     models.list_models,
@@ -77,7 +76,7 @@ class _Dispatch:
         served = self._fixed.get(scope["path"]) or self._patterns
         await served(scope, receive, send)
 
-    async def _unknown(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _unknown(self, scope: Scope, *_: object) -> None:
         raise unknown_url(scope["method"], scope["path"], self._known)
 
 
@@ -87,7 +86,7 @@ class _Methods:
     def __init__(self, routes: dict[str, Route]) -> None:
         self._routes = routes if "GET" not in routes else {**routes, "HEAD": routes["GET"]}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, *_: object) -> None:
         found = self._routes.get(scope["method"])
         call = scope[CALL]
         if found is None:

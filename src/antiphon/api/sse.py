@@ -10,7 +10,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 class EventStream:
-    """An answer in pieces that are framed already (`data: ...\\n\\n`).
+    """An answer in pieces that are framed already (`data:` lines and a blank one).
 
     The head is sent with the first piece: what is raised before it is an HTTP error still. When the client leaves, the
     generator is closed at once, or, if `detach` is set, read to its end by a task of its own.
@@ -29,7 +29,8 @@ class EventStream:
             async for batch in self.batches:
                 if not call.started:
                     await call.start(200, _head())
-                await call.write(batch)
+                # The last batch closes the answer in the same write. What the generator still does, nobody waits for.
+                await call.write(batch, more=not batch.endswith(DONE))
         finally:
             await self.batches.aclose()
         if not call.started:

@@ -2,13 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
 
 from antiphon.api.errors import brief
 
 T = TypeVar("T")
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 log = logging.getLogger("antiphon.api")
 
@@ -18,7 +17,7 @@ class Gone(Exception):
 
 
 class Tasks:
-    """Work that outlives its client. Kept here so that it is not lost, and so that the server waits for it at its end."""
+    """Work that outlives its client, kept so that it is not lost and that the server waits for it at its end."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
@@ -45,10 +44,11 @@ class Tasks:
         return len(late)
 
 
-async def while_there(receive: Receive, work: Awaitable[T]) -> T:
-    """The work's result; if the client leaves first, the work is cancelled and `Gone` is raised."""
+async def while_there(leaving: Coroutine[Any, Any, None], work: Awaitable[T]) -> T:
+    """The work's result; if `leaving` ends first, the work is cancelled and `Gone` is raised."""
     worker = asyncio.current_task()
-    assert worker is not None
+    if worker is None:
+        raise RuntimeError("work is done in a task")
     state = "working"
 
     def leave(_watch: asyncio.Task[None]) -> None:
@@ -57,7 +57,7 @@ async def while_there(receive: Receive, work: Awaitable[T]) -> T:
             state = "gone"
             worker.cancel()
 
-    watch = asyncio.get_running_loop().create_task(_disconnect(receive))
+    watch = asyncio.get_running_loop().create_task(leaving)
     watch.add_done_callback(leave)
     try:
         result = await work
@@ -75,10 +75,10 @@ async def while_there(receive: Receive, work: Awaitable[T]) -> T:
     return result
 
 
-async def outliving(receive: Receive, work: Coroutine[Any, Any, T], tasks: Tasks) -> T:
-    """The work's result; if the client leaves first, `Gone` is raised and the work goes on."""
+async def outliving(leaving: Coroutine[Any, Any, None], work: Coroutine[Any, Any, T], tasks: Tasks) -> T:
+    """The work's result; if `leaving` ends first, `Gone` is raised and the work goes on."""
     task = tasks.start(work)
-    watch = asyncio.get_running_loop().create_task(_disconnect(receive))
+    watch = asyncio.get_running_loop().create_task(leaving)
     try:
         await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -88,11 +88,6 @@ async def outliving(receive: Receive, work: Coroutine[Any, Any, T], tasks: Tasks
     if not task.done():
         raise Gone
     return task.result()
-
-
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _log_failure(task: asyncio.Task[Any]) -> None:

@@ -1,0 +1,22 @@
+"""The table of routes."""
+
+from antiphon.api.server import ROUTES
+
+
+def test_no_two_routes_serve_the_same() -> None:
+    served = [(route.method, route.path) for route in ROUTES]
+    assert len(served) == len(set(served))
+
+
+def test_each_handler_is_named_and_says_what_it_does() -> None:
+    assert [route.path for route in ROUTES if not route.name or not route.summary.endswith(".")] == []
+
+
+def test_bodies_are_declared_for_what_changes_something() -> None:
+    assert [route.path for route in ROUTES if route.method == "POST" and route.body is None] == []
+    assert [route.path for route in ROUTES if route.method != "POST" and route.body is not None] == []
+
+
+def test_every_json_answer_is_declared() -> None:
+    undeclared = [route.path for route in ROUTES if route.answer is None]
+    assert undeclared == ["/openapi.json", "/"]
