@@ -177,8 +177,18 @@ _PATH = re.compile(r" - at (?:`key` in )?`\$(.*?)`$")
 _FIELD = re.compile(r"(?:missing required|contains unknown) field `(.+?)`")
 
 
-def misfit(error: msgspec.ValidationError | msgspec.DecodeError, at: str = "") -> InvalidRequest:
-    """A validation error as the client's: `param` is the dotted path of the field, below `at` if that is given."""
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding a client's JSON may raise."""
+
+
+def misfit(error: Exception, at: str = "") -> InvalidRequest:
+    """One of `DECODE_ERRORS` as the client's: `param` is the dotted path of the field, below `at` if that is given."""
+    if isinstance(error, UnicodeDecodeError):
+        return InvalidRequest(
+            f"The text is not valid UTF-8 (byte {error.start}).", param=at or None, code="invalid_json"
+        )
+    if isinstance(error, RecursionError):
+        return InvalidRequest("The JSON is nested too deeply.", param=at or None, code="invalid_json")
     text = str(error)
     found = _PATH.search(text)
     path = (at + (found.group(1) if found else "")).lstrip(".").replace("[...]", "")

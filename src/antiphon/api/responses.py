@@ -1,5 +1,6 @@
 """The Responses resource: create, retrieve, list, delete, input items, token count."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -101,7 +102,8 @@ async def count_input_tokens(call: Call[CountInputTokens, None]) -> InputTokens:
     """Count the tokens of an input: an estimate, by a tokenizer that ships with the server."""
     caller = Caller(owner=call.owner, access=call.access, seed=call.seed)
     request = await prepare_count(call.services.engine, call.body, caller)
-    return InputTokens(input_tokens=count_tokens(request))
+    # The tokenizer takes its time with long texts; others are served meanwhile.
+    return InputTokens(input_tokens=await asyncio.to_thread(count_tokens, request))
 
 
 def _seen(call: Call[Any, Any], item: Item, include: list[Includable]) -> Item:

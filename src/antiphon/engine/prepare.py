@@ -11,10 +11,9 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from antiphon.engine.run import Caller, Engine, Run
-from antiphon.errors import InvalidRequest, NotFound, Unsupported, misfit
+from antiphon.errors import DECODE_ERRORS, InvalidRequest, NotFound, Unsupported, misfit
 from antiphon.ids import child_id
 from antiphon.models.base import Choice, ModelRequest
-from antiphon.models.catalog import Resolved
 from antiphon.tools.client import Offer, offers
 from antiphon.wire.calls import call_of, output_of
 from antiphon.wire.items import (
@@ -86,10 +85,6 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     choice = _choice(create.tool_choice, offered)
     given = await _input(engine, create, caller)
     resolved = await engine.catalog.resolve(create.model or "", caller.access)
-    warnings = _warnings(create, resolved)
-    if warnings and engine.strict:
-        message = f"The parameter {warnings[0]!r} would not be obeyed for the model {create.model!r}."
-        raise Unsupported(message, param=warnings[0])
     response_id = engine.new_id("resp", caller.seed)
     added = complete_items(given, _input_ids(response_id))
     conversation = _conversation_id(create)
@@ -100,17 +95,18 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
         context = [*history, *added]
         _check_pairs(context, len(history))
         known = {item.id for item in history}
+        request = _model_request(create, resolved.model, _for_model(engine, context), offered, choice)
         return Run(
             response=_begun(engine, create, response_id, tools),
             owner=caller.owner,
             host=resolved.host,
-            request=_model_request(create, resolved.model, _for_model(engine, context), offered, choice),
+            request=request,
             offers=offered,
             input=tuple(added),
             appended=tuple(item for item in added if item.id not in known),
             conversation=conversation,
             sealed="reasoning.encrypted_content" in (create.include or ()),
-            warnings=warnings,
+            warnings=_warnings(create, resolved.provider.left_out(request), strict=engine.strict),
         )
     except BaseException:
         if conversation is not None:
@@ -168,7 +164,7 @@ def decode_tools(raw: Raw, most: int) -> list[Tool]:
         return []
     try:
         given = _tool_types.decode(data)
-    except msgspec.DecodeError as error:
+    except DECODE_ERRORS as error:
         raise misfit(error, "tools") from error
     if len(given) > most:
         message = f"At most {most} tools are allowed, not {len(given)}."
@@ -180,7 +176,7 @@ def decode_tools(raw: Raw, most: int) -> list[Tool]:
             raise Unsupported(message, param=f"tools[{index}].type", code="unsupported_tool")
     try:
         return _tools.decode(data)
-    except msgspec.DecodeError as error:
+    except DECODE_ERRORS as error:
         raise misfit(error, "tools") from error
 
 
@@ -223,7 +219,7 @@ async def _input(engine: Engine, create: CreateResponse, caller: Caller) -> list
             text = msgspec.json.decode(data, type=str)
             return [Message(role="user", content=[InputText(text=text)])]
         items = [] if data == b"null" else decode_items(data)
-    except msgspec.DecodeError as error:
+    except DECODE_ERRORS as error:
         raise misfit(error, "input") from error
     if len(items) > engine.limits.input_items_max:
         message = f"At most {engine.limits.input_items_max} input items are allowed, not {len(items)}."
@@ -397,12 +393,14 @@ def _model_request(
     )
 
 
-def _warnings(create: CreateResponse, resolved: Resolved) -> tuple[str, ...]:
-    """What was asked for and is not obeyed, by parameter name."""
-    names = [name for name in UNOBEYED if getattr(create, name)]
-    names += [name for name in FORWARDED if getattr(create, name) is not None and name not in resolved.accepts]
+def _warnings(create: CreateResponse, left_out: list[str], *, strict: bool) -> tuple[str, ...]:
+    """What was asked for and is not obeyed, by parameter name. Raises `Unsupported` for the first if `strict`."""
+    names = [name for name in UNOBEYED if getattr(create, name)] + left_out
     if create.reasoning is not None and (create.reasoning.summary or create.reasoning.generate_summary):
         names.append("reasoning.summary")
     if create.stream_options is not None and create.stream_options.include_obfuscation:
         names.append("stream_options.include_obfuscation")
+    if names and strict:
+        message = f"The parameter {names[0]!r} would not be obeyed for the model {create.model!r}."
+        raise Unsupported(message, param=names[0])
     return tuple(names)

@@ -192,6 +192,10 @@ class Provider(Protocol):
         """Starts a model call; returns once the host has accepted it. Raises `UpstreamRejected` if it does not."""
         ...
 
+    def left_out(self, request: ModelRequest) -> list[str]:
+        """The parameters that were given and this host will not be told, by the Responses API's names."""
+        ...
+
     async def post(self, path: str, body: bytes, access: Access) -> Incoming:
         """Sends an OpenAI-shaped body to `path` (`/chat/completions`, `/completions`, `/embeddings`) of the host.
 

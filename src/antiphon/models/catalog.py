@@ -54,16 +54,12 @@ DEFAULT_WAITS: Final = Waits()
 
 
 class Resolved(Struct, frozen=True, kw_only=True):
-    """Where a name leads: the host, the host's own name of the model, who talks to it, and what is known of it.
-
-    `accepts` are the optional parameters that the host takes.
-    """
+    """Where a name leads: the host, the host's own name of the model, who talks to it, and what is known of it."""
 
     host: str
     model: str
     provider: Provider
     info: ModelInfo
-    accepts: frozenset[str] = frozenset()
 
     @property
     def id(self) -> str:
@@ -142,7 +138,6 @@ class Catalog:
             model=model,
             provider=shelf.provider,
             info=shelf.info(model),
-            accepts=shelf.host.quirks.accepts,
         )
 
     def _find(self, target: str, name: str) -> "tuple[_Shelf, str] | None":

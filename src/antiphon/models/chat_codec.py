@@ -62,7 +62,7 @@ def chat_request(request: ModelRequest, quirks: Quirks) -> Json:
 def left_out(request: ModelRequest, quirks: Quirks) -> list[str]:
     """The Responses API's names of the parameters that the client gave and this host does not take."""
     names = [_PUBLIC_NAMES.get(key, key) for key in _optional(request) if key not in quirks.accepts]
-    if request.functions and request.parallel_tool_calls is not None and not quirks.parallel_tool_calls:
+    if request.functions and request.parallel_tool_calls is False and not quirks.parallel_tool_calls:
         names.append("parallel_tool_calls")
     must_call = request.functions and request.choice is not None and request.choice.mode == "required"
     if must_call and not (quirks.tool_choice and quirks.tool_choice_required):

@@ -75,7 +75,9 @@ class ScriptedProvider:
         *scripts: Script | ApiError,
         answers: Sequence[bytes | ApiError] = (),
         models: Sequence[ModelInfo] = (ModelInfo(id="scripted"),),
+        takes_not: Sequence[str] = (),
     ) -> None:
+        self.takes_not = takes_not
         self.requests: list[tuple[ModelRequest, Access]] = []
         self.posts: list[tuple[str, bytes, Access]] = []
         self.aborted: list[Script] = []
@@ -90,6 +92,10 @@ class ScriptedProvider:
         if isinstance(script, ApiError):
             raise script
         return ScriptedStream(script, self.aborted)
+
+    def left_out(self, _request: ModelRequest) -> list[str]:
+        """A script takes every parameter but these."""
+        return list(self.takes_not)
 
     async def post(self, path: str, body: bytes, access: Access = NO_ACCESS) -> Incoming:
         """The next answer in one piece, or the error that stands in its place."""

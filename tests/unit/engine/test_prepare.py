@@ -1,6 +1,7 @@
 """Everything that can be the client's fault is found before the run begins, and named."""
 
 import pytest
+from msgspec.structs import replace
 
 from antiphon.engine.prepare import trimmed
 from antiphon.errors import ApiError, Conflict, InvalidRequest, NotFound, Unsupported
@@ -124,10 +125,20 @@ async def test_defaults_are_filled_in(bench):
 
 
 async def test_what_is_not_obeyed_is_named(bench):
-    run = await bench().prepared(
+    bench = bench()
+    bench.provider.takes_not = ["prompt_cache_key"]
+    run = await bench.prepared(
         input="hi", background=True, moderation={"model": "m"}, reasoning={"summary": "auto"}, prompt_cache_key="k"
     )
     assert set(run.warnings) == {"background", "moderation", "reasoning.summary", "prompt_cache_key"}
+
+
+async def test_in_strict_mode_what_would_not_be_obeyed_is_refused(bench):
+    bench = bench()
+    bench.engine = replace(bench.engine, strict=True)
+    with pytest.raises(Unsupported, match="'background'") as refused:
+        await bench.prepared(input="hi", background=True)
+    assert refused.value.param == "background"
 
 
 async def test_a_chain_gives_the_model_all_that_was_said(bench):
