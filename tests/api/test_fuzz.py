@@ -50,9 +50,17 @@ def test_made_up_requests_are_answered_or_refused_in_form(
     @given(case=OPERATIONS[label].as_strategy(generation_mode=mode))
     def ask(case: Any) -> None:
         case.path_parameters = {**(case.path_parameters or {}), **known.get(case.path, {})}
+        if mode is GenerationMode.POSITIVE and isinstance(case.body, dict):
+            case.body = likelier(case.body)
         judge(case.call(base_url=server.root, session=session, timeout=10))
 
     ask()
+
+
+def likelier(body: dict[str, Any]) -> dict[str, Any]:
+    """The same body with a model that exists and without references to what does not: so it gets further."""
+    kept = {name: value for name, value in body.items() if name not in ("previous_response_id", "conversation", "prompt")}
+    return {**kept, "model": "scripted/scripted-model"} if "model" in body else kept
 
 
 def known_ids(server: Server) -> dict[str, dict[str, str]]:
