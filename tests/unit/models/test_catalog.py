@@ -139,10 +139,6 @@ async def test_of_several_hosts_that_cannot_list_none_is_guessed_but_the_default
         await catalog(both(), default_host="b").resolve("one")
 
 
-async def test_what_a_host_takes_comes_with_the_model() -> None:
-    assert "user" in (await catalog({"a": Listing("one")}).resolve("a/one", NO_ACCESS)).accepts
-
-
 def test_a_host_that_is_gone_has_no_provider() -> None:
     with pytest.raises(NotFound):
         catalog({}).provider("gone")
