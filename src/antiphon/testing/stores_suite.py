@@ -115,6 +115,9 @@ async def a_response_that_ended_does_not_end_again(database: Database) -> None:
     results = await asyncio.gather(*(responses.finish(US, end, b"") for end in ends), return_exceptions=True)
     assert [type(result) for result in results] == [type(None), *[Conflict] * 4]
     assert await responses.get(US, "resp_1") == ends[0]
+    for status in ("cancelled", "failed", "completed"):
+        await refused(Conflict, responses.finish(US, response("resp_1", status=status), b""))
+    assert await responses.get(US, "resp_1") == ends[0]
 
 
 async def an_item_without_an_id_is_an_internal_error_and_nothing_is_stored(database: Database) -> None:
