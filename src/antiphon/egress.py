@@ -124,7 +124,7 @@ class _Answer:
                 raise UpstreamTimeout(f"{_name(self._request)} sent nothing for {idle_s:g} s.") from error
             raise _translated(error, self._request) from error
         finally:
-            self._timer.cancel()
+            await self.close()  # also when the reader leaves in the middle without a word
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """Ends the answer if the host has been silent for too long; looks again later if not."""

@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import socket
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
@@ -17,10 +17,28 @@ SECRET = "sk-the-secret-that-nobody-may-see"
 JSON = (("content-type", "application/json"),)
 
 
+class Tidy:
+    """A transport without pauses between attempts that closes what a test leaves open."""
+
+    def __init__(self) -> None:
+        self.live = LiveTransport(pause=lambda _: asyncio.sleep(0))
+        self.answers: list[Incoming] = []
+
+    async def send(self, request: Outgoing) -> Incoming:
+        answer = await self.live.send(request)
+        self.answers.append(answer)
+        return answer
+
+    async def close(self) -> None:
+        for answer in self.answers:
+            await answer.close()
+        await self.live.close()
+
+
 @pytest.fixture
-async def live() -> AsyncIterator[LiveTransport]:
-    """A transport without pauses between attempts."""
-    transport = LiveTransport(pause=lambda _: asyncio.sleep(0))
+async def live() -> AsyncIterator[Tidy]:
+    """The transport under test."""
+    transport = Tidy()
     yield transport
     await transport.close()
 
@@ -39,7 +57,36 @@ def unused_port() -> int:
         return int(found.getsockname()[1])
 
 
-async def test_pieces_arrive_as_they_were_sent(live: LiveTransport, host: Host) -> None:
+class Greeter:
+    """A host that says `hi` to everything, and counts its connections."""
+
+    def __init__(self, port: int) -> None:
+        self.connections = 0
+        self.url = f"http://127.0.0.1:{port}/v1"
+        self._port = port
+        self._ended = asyncio.Event()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listens from now on."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+
+    async def close(self) -> None:
+        """Stops, after the only client has gone."""
+        assert self._server is not None
+        await self._ended.wait()
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with suppress(asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi")
+        writer.close()
+        self._ended.set()
+
+
+async def test_pieces_arrive_as_they_were_sent(live: Tidy, host: Host) -> None:
     gates = [Gate(), Gate()]
     host.answer(Raw(steps=[b"one", gates[0], b"two", gates[1], b"three"]))
     answer = await live.send(post(host.url))
@@ -54,7 +101,7 @@ async def test_pieces_arrive_as_they_were_sent(live: LiveTransport, host: Host) 
     assert [piece async for piece in pieces] == []
 
 
-async def test_the_request_is_sent_as_it_is(live: LiveTransport, host: Host) -> None:
+async def test_the_request_is_sent_as_it_is(live: Tidy, host: Host) -> None:
     await (await live.send(post(host.url, body=b'{"model":  "m"}'))).read()
     (request,) = host.calls
     assert (request.method, request.path, request.body) == ("POST", "/v1/chat/completions", b'{"model":  "m"}')
@@ -64,24 +111,18 @@ async def test_the_request_is_sent_as_it_is(live: LiveTransport, host: Host) -> 
     assert "cookie" not in request.headers
 
 
-async def test_a_connection_is_used_again_after_a_whole_answer(live: LiveTransport) -> None:
-    connections = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connections.append(writer)
-        while await reader.readuntil(b"\r\n\r\n"):
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi")
-
-    server = await asyncio.start_server(serve, "127.0.0.1", unused_port())
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+async def test_a_connection_is_used_again_after_a_whole_answer(live: Tidy) -> None:
+    server = Greeter(unused_port())
+    await server.start()
     for _ in range(3):
-        answer = await live.send(post(url, body=b""))
+        answer = await live.send(post(server.url, body=b""))
         assert await answer.read() == b"hi"
-    server.close()
-    assert len(connections) == 1
+    await live.close()
+    await server.close()
+    assert server.connections == 1
 
 
-async def test_an_error_status_and_a_redirect_are_answers(live: LiveTransport, host: Host) -> None:
+async def test_an_error_status_and_a_redirect_are_answers(live: Tidy, host: Host) -> None:
     moved = Raw(status=307, headers=[("location", f"{host.url}/elsewhere")])
     host.answer(status(429, "slow down", retry_after="7"), moved)
     limited = await live.send(post(host.url))
@@ -91,7 +132,7 @@ async def test_an_error_status_and_a_redirect_are_answers(live: LiveTransport, h
     assert len(host.requests) == 2
 
 
-async def test_a_compressed_answer_is_plain_and_says_so(live: LiveTransport, host: Host) -> None:
+async def test_a_compressed_answer_is_plain_and_says_so(live: Tidy, host: Host) -> None:
     packed = gzip.compress(b'{"a": 1}')
     host.answer(Raw(headers=[*JSON, ("content-encoding", "gzip")], steps=[packed[:5], packed[5:]]))
     answer = await live.send(post(host.url))
@@ -99,7 +140,7 @@ async def test_a_compressed_answer_is_plain_and_says_so(live: LiveTransport, hos
     assert await answer.read() == b'{"a": 1}'
 
 
-async def test_set_cookie_is_not_sent_back(live: LiveTransport, host: Host) -> None:
+async def test_set_cookie_is_not_sent_back(live: Tidy, host: Host) -> None:
     host.answer(Raw(headers=[*JSON, ("set-cookie", "session=1")], steps=[b"{}"]))
     for _ in range(2):
         await (await live.send(post(host.url))).read()
@@ -110,22 +151,16 @@ async def test_set_cookie_is_not_sent_back(live: LiveTransport, host: Host) -> N
 
 
 async def test_a_host_that_appears_between_attempts_is_reached() -> None:
-    port, started = unused_port(), []
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi")
+    server = Greeter(unused_port())
 
     async def start(_: float) -> None:
-        started.append(await asyncio.start_server(answer, "127.0.0.1", port))
+        await server.start()
 
     transport = LiveTransport(pause=start)
-    try:
-        assert await (await transport.send(post(f"http://127.0.0.1:{port}/v1"))).read() == b"hi"
-    finally:
-        await transport.close()
-        started[0].close()
-    assert len(started) == 1
+    assert await (await transport.send(post(server.url))).read() == b"hi"
+    await transport.close()
+    await server.close()
+    assert server.connections == 1
 
 
 async def test_attempts_to_connect_are_bounded_and_pauses_grow() -> None:
@@ -157,7 +192,7 @@ async def test_attempts_end_when_no_time_to_connect_is_left() -> None:
 
 
 @pytest.mark.parametrize("end", [RESET, CLOSE])
-async def test_a_post_that_was_not_answered_is_not_repeated(live: LiveTransport, host: Host, end: object) -> None:
+async def test_a_post_that_was_not_answered_is_not_repeated(live: Tidy, host: Host, end: object) -> None:
     host.answer(Raw(steps=[end], head=False))  # type: ignore[list-item]
     with pytest.raises(Upstream, match="Model host fake"):
         await live.send(post(host.url))
@@ -165,9 +200,7 @@ async def test_a_post_that_was_not_answered_is_not_repeated(live: LiveTransport,
 
 
 @pytest.mark.parametrize("end", [RESET, CLOSE])
-async def test_a_post_on_a_kept_connection_that_dies_is_not_repeated(
-    live: LiveTransport, host: Host, end: object
-) -> None:
+async def test_a_post_on_a_kept_connection_that_dies_is_not_repeated(live: Tidy, host: Host, end: object) -> None:
     host.answer(Reply(text=["fine"]), Raw(steps=[end], head=False))  # type: ignore[list-item]
     await (await live.send(post(host.url))).read()
     with pytest.raises(Upstream):
@@ -178,7 +211,7 @@ async def test_a_post_on_a_kept_connection_that_dies_is_not_repeated(
 # ---------------------------------------------------------------- time
 
 
-async def test_a_host_that_never_answers_is_a_timeout(live: LiveTransport, host: Host) -> None:
+async def test_a_host_that_never_answers_is_a_timeout(live: Tidy, host: Host) -> None:
     host.answer(SILENT)
     with pytest.raises(UpstreamTimeout, match=r"did not begin to answer within 0\.05 s"):
         await live.send(post(host.url, timeouts=Timeouts(first_byte_s=0.05)))
@@ -186,7 +219,7 @@ async def test_a_host_that_never_answers_is_a_timeout(live: LiveTransport, host:
     await asyncio.to_thread(host.calls[0].abort_seen)
 
 
-async def test_a_host_that_falls_silent_is_a_timeout_and_is_left(live: LiveTransport, host: Host) -> None:
+async def test_a_host_that_falls_silent_is_a_timeout_and_is_left(live: Tidy, host: Host) -> None:
     host.answer(Raw(steps=[b"data: 1\n\n", HANG]))
     answer = await live.send(post(host.url, timeouts=Timeouts(idle_s=0.05)))
     seen = []
@@ -197,7 +230,7 @@ async def test_a_host_that_falls_silent_is_a_timeout_and_is_left(live: LiveTrans
     await asyncio.to_thread(host.calls[0].abort_seen)
 
 
-async def test_a_slow_reader_is_no_silent_host(live: LiveTransport, host: Host) -> None:
+async def test_a_slow_reader_is_no_silent_host(live: Tidy, host: Host) -> None:
     gate = Gate()
     host.answer(Raw(steps=[b"one", gate, b"two"]))
     answer = await live.send(post(host.url, timeouts=Timeouts(idle_s=0.02)))
@@ -213,7 +246,7 @@ async def test_a_slow_reader_is_no_silent_host(live: LiveTransport, host: Host) 
 # ---------------------------------------------------------------- ends
 
 
-async def test_closing_early_aborts_the_call(live: LiveTransport, host: Host) -> None:
+async def test_closing_early_aborts_the_call(live: Tidy, host: Host) -> None:
     gate = Gate()
     host.answer(Raw(steps=[b"one", gate, b"two"]))
     answer = await live.send(post(host.url))
@@ -223,7 +256,7 @@ async def test_closing_early_aborts_the_call(live: LiveTransport, host: Host) ->
     await asyncio.to_thread(host.calls[0].abort_seen)
 
 
-async def test_cancelling_before_the_first_byte_aborts_the_call(live: LiveTransport, host: Host) -> None:
+async def test_cancelling_before_the_first_byte_aborts_the_call(live: Tidy, host: Host) -> None:
     host.answer(SILENT)
     task = asyncio.ensure_future(live.send(post(host.url)))
     await asyncio.to_thread(host.called)
@@ -233,7 +266,7 @@ async def test_cancelling_before_the_first_byte_aborts_the_call(live: LiveTransp
     await asyncio.to_thread(host.calls[0].abort_seen)
 
 
-async def test_closing_while_somebody_waits_for_a_piece_ends_the_wait(live: LiveTransport, host: Host) -> None:
+async def test_closing_while_somebody_waits_for_a_piece_ends_the_wait(live: Tidy, host: Host) -> None:
     host.answer(Raw(steps=[b"one", HANG]))
     answer = await live.send(post(host.url))
     pieces = aiter(answer.pieces)
@@ -246,9 +279,7 @@ async def test_closing_while_somebody_waits_for_a_piece_ends_the_wait(live: Live
 
 
 @pytest.mark.parametrize("end", [RESET, CLOSE])
-async def test_a_stream_that_breaks_off_is_an_error_after_its_pieces(
-    live: LiveTransport, host: Host, end: object
-) -> None:
+async def test_a_stream_that_breaks_off_is_an_error_after_its_pieces(live: Tidy, host: Host, end: object) -> None:
     gate = Gate()
     host.answer(Raw(steps=[b"one", gate, end]))  # type: ignore[list-item]
     answer = await live.send(post(host.url))
@@ -260,13 +291,13 @@ async def test_a_stream_that_breaks_off_is_an_error_after_its_pieces(
     assert not isinstance(caught.value, UpstreamTimeout)
 
 
-async def test_what_is_no_http_is_an_upstream_error(live: LiveTransport, host: Host) -> None:
+async def test_what_is_no_http_is_an_upstream_error(live: Tidy, host: Host) -> None:
     host.answer(Raw(steps=[b"SSH-2.0-OpenSSH_9.9\r\n", CLOSE], head=False))
     with pytest.raises(Upstream):
         await live.send(post(host.url))
 
 
-async def test_a_key_with_a_line_break_is_refused_without_being_shown(live: LiveTransport, host: Host) -> None:
+async def test_a_key_with_a_line_break_is_refused_without_being_shown(live: Tidy, host: Host) -> None:
     request = Outgoing(method="POST", url=f"{host.url}/x", headers={"authorization": "Bearer abc\r\nx: y"}, host="fake")
     with pytest.raises(InvalidRequest) as caught:
         await live.send(request)
@@ -274,7 +305,7 @@ async def test_a_key_with_a_line_break_is_refused_without_being_shown(live: Live
 
 
 @pytest.mark.parametrize("url", ["http://[::1/v1", "ftp://127.0.0.1/v1", "nonsense", "http://127.0.0.1:99999/v1"])
-async def test_an_impossible_address_is_an_error_of_ours(live: LiveTransport, url: str) -> None:
+async def test_an_impossible_address_is_an_error_of_ours(live: Tidy, url: str) -> None:
     with pytest.raises((Upstream, InvalidRequest)):
         await live.send(post(url))
 
