@@ -59,11 +59,11 @@ class Call(Generic[Body, Query]):
     body: Body
     query: Query
 
-    def __init__(self, services: "Services", scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, services: "Services", request: tuple[Scope, Receive, Send]) -> None:
         self.services = services
-        self.scope = scope
+        self.scope, self._receive, self._send = request
         self.request_id = ""
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.headers: dict[bytes, bytes] = dict(self.scope["headers"])
         self.raw = b""
         self.access: Access = NO_ACCESS
         self.principal: Principal = ANYONE
@@ -74,8 +74,6 @@ class Call(Generic[Body, Query]):
         self.started = False
         self.gone = False
         self.complete = False
-        self._receive = receive
-        self._send = send
 
     @property
     def method(self) -> str:
@@ -154,7 +152,7 @@ class Call(Generic[Body, Query]):
             await asyncio.get_running_loop().create_future()
 
     async def reply(
-        self, status: int, body: bytes, media: bytes = JSON, headers: Sequence[tuple[bytes, bytes]] = ()
+        self, status: int, body: bytes, *, media: bytes = JSON, headers: Sequence[tuple[bytes, bytes]] = ()
     ) -> None:
         """The whole answer."""
         await self.start(status, [(b"content-type", media), (b"content-length", b"%d" % len(body)), *headers])

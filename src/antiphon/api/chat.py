@@ -1,9 +1,10 @@
 """Chat completions: passed through to the model's host as they came, and, with `store: true`, kept.
 
-Only `model` is rewritten, to the host's own name; `store` and `metadata` are this server's to obey.
+Of the request only `model` is rewritten, to the name the host knows; `store` and `metadata` are ours to obey. Of an
+answer nothing is, unless it is to be kept: hosts use ids twice, so that what is kept gets an id of ours.
 """
 
-import functools
+from collections.abc import AsyncGenerator, Awaitable
 from typing import Any
 
 import msgspec
@@ -13,7 +14,6 @@ from antiphon.api.call import Call
 from antiphon.api.relay import kept, relayed, whole
 from antiphon.api.route import route
 from antiphon.api.sse import EventStream
-from antiphon.errors import Conflict
 from antiphon.stores.completions import StoredCompletion
 from antiphon.wire.base import Deleted, Page
 from antiphon.wire.chat import (
@@ -23,6 +23,7 @@ from antiphon.wire.chat import (
     StoredChatMessage,
     UpdateChatCompletion,
     assemble,
+    rewritten,
     stored,
 )
 from antiphon.wire.responses import ListQuery
@@ -55,42 +56,70 @@ async def create_chat_completion(call: Call[CreateChatCompletion, None]) -> obje
     bytes_max = services.config.limits.answer_bytes_max
     if body.stream:
         batches = relayed(resolved.host, opening, bytes_max=bytes_max)
-        if body.store:
-            batches = kept(batches, functools.partial(_keep, call, assemble))
-        return EventStream(batches, detach=bool(body.store))
+        return EventStream(_kept(call, batches), detach=True) if body.store else EventStream(batches)
     answer = whole(resolved.host, opening, bytes_max=bytes_max, member="choices")
-    if not body.store:
-        return await call.until_gone(answer)
-
-    async def kept_whole() -> bytes:
-        given = await answer
-        await _keep(call, stored, given)
-        return given
-
-    return await call.until_gone(kept_whole(), detach=True)
+    return (
+        await call.until_gone(_kept_whole(call, answer), detach=True) if body.store else await call.until_gone(answer)
+    )
 
 
-async def _keep(call: Call[CreateChatCompletion, None], form: Any, answer: bytes) -> None:
-    """Stores a completion under its host's id; what was kept under the same id before gives way."""
-    body, services = call.body, call.services
-    completion: StoredChatCompletion | None = form(answer, body.metadata)
+# ---------------------------------------------------------------- keeping
+
+
+def _kept(call: Call[CreateChatCompletion, None], batches: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    completion_id = _new_id(call)
+
+    async def put(stream: bytes) -> None:
+        await _put(call, assemble(stream, call.body.metadata))
+
+    return kept(_renamed(batches, completion_id), put)
+
+
+async def _kept_whole(call: Call[CreateChatCompletion, None], opening: Awaitable[bytes]) -> bytes:
+    answer = rewritten(await opening, {"id": _new_id(call)})
+    await _put(call, stored(answer, call.body.metadata))
+    return answer
+
+
+async def _renamed(batches: AsyncGenerator[bytes, None], completion_id: str) -> AsyncGenerator[bytes, None]:
+    """The same stream under another id."""
+    try:
+        async for batch in batches:
+            events = batch.replace(b"\r\n", b"\n").split(b"\n\n")
+            yield b"\n\n".join(_renamed_event(event, completion_id) for event in events)
+    finally:
+        await batches.aclose()
+
+
+def _renamed_event(event: bytes, completion_id: str) -> bytes:
+    before, mark, data = event.rpartition(b"data:")
+    if not mark or b'"choices"' not in data:
+        return event
+    try:
+        return b"%bdata: %b" % (before, rewritten(data, {"id": completion_id}))
+    except msgspec.DecodeError:
+        return event  # whatever it is, it is the host's
+
+
+def _new_id(call: Call[CreateChatCompletion, None]) -> str:
+    return call.services.new_id("chatcmpl", call.seed).replace("_", "-", 1)
+
+
+async def _put(call: Call[CreateChatCompletion, None], completion: StoredChatCompletion | None) -> None:
+    """Stores a completion; None is one that ended too early to be one."""
     if completion is None:
         return
-    completion.id = completion.id or services.new_id("chatcmpl", call.seed)
-    completion.created = completion.created or int(services.clock())
-    row = StoredCompletion(
-        id=completion.id,
-        created_at=completion.created,
-        model=body.model,
-        metadata=completion.metadata,
-        body=_encode(completion),
-        messages=_messages.decode(_members.decode(call.raw)["messages"]),
+    await call.services.completions.put(
+        call.owner,
+        StoredCompletion(
+            id=completion.id,
+            created_at=completion.created,
+            model=call.body.model,
+            metadata=completion.metadata,
+            body=_encode(completion),
+            messages=_messages.decode(_members.decode(call.raw)["messages"]),
+        ),
     )
-    try:
-        await services.completions.put(call.owner, row)
-    except Conflict:
-        await services.completions.delete(call.owner, completion.id)
-        await services.completions.put(call.owner, row)
 
 
 # ---------------------------------------------------------------- stored ones

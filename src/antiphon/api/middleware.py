@@ -52,7 +52,7 @@ class Outermost:
 
     async def _request(self, services: Services, request: tuple[Scope, Receive, Send]) -> None:
         began = time.perf_counter()
-        call: Call[Any, Any] = Call(services, *request)
+        call: Call[Any, Any] = Call(services, request)
         call.request_id = _request_id(call.headers.get(b"x-request-id"))
         call.routes = self._routes
         call.scope[CALL] = call

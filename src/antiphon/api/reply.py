@@ -19,4 +19,4 @@ class Reply:
 
     async def answer(self, call: Call[Any, Any]) -> None:
         """Sends it."""
-        await call.reply(self.status, self.body, self.media, self.headers)
+        await call.reply(self.status, self.body, media=self.media, headers=self.headers)

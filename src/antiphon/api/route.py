@@ -56,7 +56,7 @@ class Declared(TypedDict, total=False):
 class Route:
     """One method of one path."""
 
-    def __init__(self, method: str, path: str, handle: Handle, declared: Declared) -> None:
+    def __init__(self, method: str, path: str, handle: Handle, *, declared: Declared) -> None:
         self.method = method
         self.path = path
         self.handle = handle
@@ -126,7 +126,7 @@ def route(method: str, path: str, **declared: Unpack[Declared]) -> Callable[[Han
     """Makes a handler a route."""
 
     def made(handle: Handle) -> Route:
-        return Route(method, path, handle, declared)
+        return Route(method, path, handle, declared=declared)
 
     return made
 

@@ -47,8 +47,8 @@ def test_what_is_no_vector_is_an_error(vector) -> None:
 
 
 def test_inputs_of_one_kind_up_to_the_limit_are_accepted() -> None:
-    for given in ("x", ["x", "y"], [1, 2, 3], [[1], [2]]):
-        _check(CreateEmbedding(model="m", input=given), 2)
+    given = ["x", ["x", "y"], [1, 2, 3], [[1], [2]]]
+    assert [_check(CreateEmbedding(model="m", input=each), 2) for each in given] == [None] * 4
 
 
 @pytest.mark.parametrize("given", [["x", 1], ["x", [1]], ["x", "y", "z"], [[1], [2], [3]]])

@@ -7,18 +7,8 @@ a small answer.
 import asyncio
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 HELD_BYTES_MAX: Final = 64 * 1024
 """How much is held back at most: what an answer that never waits for anything would otherwise pile up."""
-
-
-class GatheringProtocol(HttpToolsProtocol):
-    """For `uvicorn.Config(http=...)`."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Puts the gathering transport before the real one."""
-        super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
 
 
 class GatheringTransport:

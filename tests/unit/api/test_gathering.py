@@ -2,7 +2,7 @@
 
 import asyncio
 
-from antiphon.api.protocol import HELD_BYTES_MAX, GatheringTransport
+from antiphon.api.gathering import HELD_BYTES_MAX, GatheringTransport
 
 
 class Wire:
