@@ -57,6 +57,8 @@ ORDER BY 1 %s, 2
 # Not one owner's rows but all of them: what no tenant asks for and none sees.
 _LEFT_OVER = f"SELECT owner, id, body FROM responses WHERE {_UNFINISHED} ORDER BY position LIMIT 200"
 
+_FIND_MAX = 500
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Response).decode
 
@@ -173,11 +175,10 @@ class Responses:
     async def find_items(self, owner: str, ids: Sequence[str]) -> dict[str, Item]:
         """Those of the items that the owner has, in whatever response or conversation."""
         found: dict[str, Item] = {}
-        for start in range(0, len(ids), 500):
-            some = ids[start : start + 500]
-            # Where several containers hold the item, the same one answers each time.
-            where = f"id IN ({', '.join('?' * len(some))}) ORDER BY container"
-            rows = await self._database.all(ITEMS.select("id, body", where), (owner, *some))
+        for start in range(0, len(ids), _FIND_MAX):
+            some = ids[start : start + _FIND_MAX]
+            rows = await self._database.all(find_sql(len(some)), (owner, *some))
+            rows.sort()  # where several containers hold an item, the same one answers each time
             found.update(zip([row[0] for row in rows], rows_of.decoded(rows), strict=True))
         return found
 
@@ -209,6 +210,11 @@ class Responses:
     async def _finish_failure(self, owner: str, id: str) -> ApiError:
         row = await self._database.one(_STATUS, (owner, id))
         return not_found("Response", id) if row is None else Conflict(f"Response '{id}' is {row[0]} already.")
+
+
+def find_sql(count: int) -> str:
+    """The statement that looks up so many items by id."""
+    return ITEMS.select("id, container, body", f"id IN ({', '.join('?' * count)})")
 
 
 def _body(response: Response) -> bytes:

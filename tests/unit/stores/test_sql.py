@@ -71,6 +71,10 @@ async def test_a_page_is_read_in_order_without_sorting(database, table: Table, o
     assert "TEMP B-TREE" not in steps
 
 
+async def test_items_are_looked_up_by_owner_and_id(database):
+    assert "items_by_id (owner=? AND id=?)" in await plan(database, responses.find_sql(3))
+
+
 @pytest.mark.parametrize("table", [Table("items", "seq"), Table("completion_messages", "seq")])
 async def test_a_page_of_items_is_read_in_order_without_sorting(database, table: Table):
     listing = Listing(owner="", query=ListQuery(), where="container = ?", params=("conv_1",))
