@@ -61,7 +61,7 @@ async def take_turns(database: Database, name: str, conversation: str) -> None:
         await responses.begin(US, response(id, conversation=conversation), items)
         output = [assistant(f"msg_{name}_{n}_{i}") for i in range(2)]
         ended = response(id, *output, status="completed", conversation=conversation)
-        await responses.finish(US, ended, b"journal", Turn(conversation=conversation, items=[*items, *output]))
+        await responses.finish(US, ended, b"journal", turn=Turn(conversation=conversation, items=[*items, *output]))
         say("turn", conversation, id, *(item.id for item in (*items, *output)))
 
 

@@ -105,10 +105,10 @@ async def test_a_turn_that_meets_a_full_disk_is_not_half_there(database: Sqlite,
     ended = response("resp_1", assistant("msg_2", "y" * 300_000), status="completed", conversation="conv_1")
     turn = Turn(conversation="conv_1", items=[user("msg_1"), *ended.output])
     with full_disk(tmp_path / "antiphon.db"), pytest.raises(Unavailable):
-        await responses.finish(US, ended, b"", turn)
+        await responses.finish(US, ended, b"", turn=turn)
     assert (await responses.get(US, "resp_1")).status == "in_progress"
     assert await conversations.history(US, "conv_1") == []
-    await responses.finish(US, ended, b"", turn)
+    await responses.finish(US, ended, b"", turn=turn)
     assert ids(await conversations.history(US, "conv_1")) == ["msg_1", "msg_2"]
 
 

@@ -35,7 +35,7 @@ async def act(database: Database, number: str, kind: str, what: list[str] | str)
     else:
         ended = response(f"resp_{number}", status="completed", conversation="conv_1")
         turn = Turn(conversation="conv_1", items=[user(id) for id in what])
-        await responses.finish(US, ended, b"", turn)
+        await responses.finish(US, ended, b"", turn=turn)
 
 
 def expected(model: list[str], kind: str, what: list[str] | str) -> type[Exception] | None:

@@ -57,7 +57,7 @@ async def _finish(engine: Engine, run: Run, emitter: Emitter, last: Event) -> Ev
         appended = [*run.appended, *response.output] if response.status in ("completed", "incomplete") else []
         turn = Turn(conversation=run.conversation, items=appended)
     try:
-        await engine.responses.finish(run.owner, response, msgspec.msgpack.encode(header), turn)
+        await engine.responses.finish(run.owner, response, msgspec.msgpack.encode(header), turn=turn)
     except ApiError as error:
         log.exception("response not stored", extra={"response_id": response.id})
         reason = ResponseError(code="server_error", message=f"The response could not be stored: {error.message}")

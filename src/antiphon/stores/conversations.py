@@ -47,7 +47,7 @@ class Conversations:
         """Stores a new conversation with its first items. Raises `Conflict` if two of them share an id."""
         pairs = rows_of.encoded(items)
         row = (owner, conversation.id, conversation.created_at, _encode(conversation.metadata), len(pairs))
-        statements = [Statement(_INSERT, row), *rows_of.inserts(owner, conversation.id, 0, pairs)]
+        statements = [Statement(_INSERT, row), *rows_of.inserts(owner, conversation.id, pairs, first_seq=0)]
         try:
             await self._database.transaction(statements)
         except Duplicate as error:
@@ -76,7 +76,10 @@ class Conversations:
         """Adds items at the end. Raises `Conflict` for an id that the conversation has already."""
         pairs = rows_of.encoded(items)
         statements = [Statement(_TAKE, (len(pairs), owner, id), 1), *rows_of.appends(owner, id, pairs)]
-        await self._append(owner, id, pairs, statements)
+        try:
+            await self._change(id, statements)
+        except Duplicate as error:
+            raise _duplicate(await _known(self._database, owner, id, pairs=pairs)) from error
 
     async def list_items(self, owner: str, id: str, query: ListQuery) -> Page[Item]:
         """A page of items, by position."""
@@ -118,16 +121,16 @@ class Conversations:
                 code="conversation_locked",
             ) from error
 
-    async def end_turn(self, owner: str, id: str, turn_id: str, items: Sequence[Item]) -> None:
+    async def end_turn(self, owner: str, id: str, turn_id: str, *, items: Sequence[Item]) -> None:
         """Appends a turn's items and releases its claim: for a run that is not itself stored.
 
         Raises `Conflict` if the conversation is gone, no longer claimed by the turn, or has an item of the same id.
         """
         pairs = rows_of.encoded(items)
         try:
-            await self._database.transaction(turn_statements(owner, id, turn_id, pairs))
+            await self._database.transaction(turn_statements(owner, id, turn_id, pairs=pairs))
         except (Mismatch, Duplicate) as error:
-            raise await append_failure(self._database, owner, id, pairs) from error
+            raise await append_failure(self._database, owner, id, pairs=pairs) from error
 
     async def release(self, owner: str, id: str, turn_id: str) -> None:
         """Ends a turn's claim, if it still has it."""
@@ -143,24 +146,18 @@ class Conversations:
         except Mismatch as error:
             raise not_found("Conversation", id) from error
 
-    async def _append(self, owner: str, id: str, pairs: Sequence[Encoded], statements: Sequence[Statement]) -> None:
-        try:
-            await self._change(id, statements)
-        except Duplicate as error:
-            raise _duplicate(await _known(self._database, owner, id, pairs)) from error
 
-
-def turn_statements(owner: str, id: str, turn_id: str, pairs: Sequence[Encoded]) -> list[Statement]:
+def turn_statements(owner: str, id: str, turn_id: str, *, pairs: Sequence[Encoded]) -> list[Statement]:
     """Statements that append a turn's items and release its claim, provided that it still has it."""
     return [Statement(_END_TURN, (len(pairs), owner, id, turn_id), 1), *rows_of.appends(owner, id, pairs)]
 
 
-async def append_failure(database: Database, owner: str, id: str, pairs: Sequence[Encoded]) -> ApiError:
+async def append_failure(database: Database, owner: str, id: str, *, pairs: Sequence[Encoded]) -> ApiError:
     """Why `turn_statements` did not go through."""
     row = await database.one(CONVERSATIONS.select("turn"), (owner, id))
     if row is None:
         return Conflict(f"Conversation '{id}' was deleted while a response was being made in it.", param="conversation")
-    known = await _known(database, owner, id, pairs)
+    known = await _known(database, owner, id, pairs=pairs)
     if known is not None:
         return _duplicate(known)
     return Conflict(
@@ -168,7 +165,7 @@ async def append_failure(database: Database, owner: str, id: str, pairs: Sequenc
     )
 
 
-async def _known(database: Database, owner: str, id: str, pairs: Sequence[Encoded]) -> str | None:
+async def _known(database: Database, owner: str, id: str, *, pairs: Sequence[Encoded]) -> str | None:
     """The first of the ids that occurs twice or that the conversation has already."""
     twice = rows_of.first_duplicate(pairs)
     if twice is not None:

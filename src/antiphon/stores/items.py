@@ -46,7 +46,7 @@ def decoded(rows: Iterable[Row]) -> list[Item]:
     return decode_items(b"[%b]" % b",".join([row[-1] for row in rows]))
 
 
-def inserts(owner: str, container: str, first_seq: int, pairs: Sequence[Encoded]) -> list[Statement]:
+def inserts(owner: str, container: str, pairs: Sequence[Encoded], *, first_seq: int) -> list[Statement]:
     """Statements that put items at known positions."""
     statements = []
     seq = first_seq

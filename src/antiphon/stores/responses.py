@@ -90,7 +90,7 @@ class Responses:
             conversation.id if isinstance(conversation, ConversationRef) else None,
             _body(response),
         )
-        statements = [Statement(_INSERT, row), *rows_of.inserts(owner, response.id, -len(pairs), pairs)]
+        statements = [Statement(_INSERT, row), *rows_of.inserts(owner, response.id, pairs, first_seq=-len(pairs))]
         try:
             await self._database.transaction(statements)
         except Duplicate as error:
@@ -99,7 +99,7 @@ class Responses:
             twice = rows_of.first_duplicate(pairs)
             raise InvalidRequest(f"The input has two items with id '{twice}'; remove one.", param="input") from error
 
-    async def finish(self, owner: str, response: Response, journal: bytes, turn: Turn | None = None) -> None:
+    async def finish(self, owner: str, response: Response, journal: bytes, *, turn: Turn | None = None) -> None:
         """Stores how a response ended, in one transaction with its output, its journal, and the conversation's turn.
 
         The turn's claim must be held under the response's id, and is released. Raises `NotFound` if the response was
@@ -108,16 +108,16 @@ class Responses:
         """
         pairs = rows_of.encoded(response.output)
         row = (response.status, response.model, _body(response), journal, owner, response.id)
-        statements = [Statement(_FINISH, row, 1), *rows_of.inserts(owner, response.id, 0, pairs)]
+        statements = [Statement(_FINISH, row, 1), *rows_of.inserts(owner, response.id, pairs, first_seq=0)]
         own = len(statements)
         turn_pairs = rows_of.encoded(turn.items) if turn is not None else []
         if turn is not None:
-            statements += turn_statements(owner, turn.conversation, response.id, turn_pairs)
+            statements += turn_statements(owner, turn.conversation, response.id, pairs=turn_pairs)
         try:
             await self._database.transaction(statements)
         except (Mismatch, Duplicate) as error:
             if turn is not None and error.index >= own:
-                raise await append_failure(self._database, owner, turn.conversation, turn_pairs) from error
+                raise await append_failure(self._database, owner, turn.conversation, pairs=turn_pairs) from error
             raise await self._finish_failure(owner, response.id) from error
 
     async def get(self, owner: str, id: str) -> Response:

@@ -80,7 +80,7 @@ class Table(Struct, frozen=True):
         ):
             if cursor is not None:
                 where += f" AND {self.position} {beyond} ?"
-                params += (await self._position(database, listing, param, cursor),)
+                params += (await self._position(database, listing, param=param, cursor=cursor),)
         # `before` alone means the page that ends there: read from the cursor away, then turned round.
         backwards = query.before is not None and query.after is None
         direction = "DESC" if descending != backwards else "ASC"
@@ -92,7 +92,7 @@ class Table(Struct, frozen=True):
         window = await self.window(database, columns, listing)
         return window.cut(await database.all(window.sql, window.params))
 
-    async def _position(self, database: Database, listing: Listing, param: str, cursor: str) -> int:
+    async def _position(self, database: Database, listing: Listing, *, param: str, cursor: str) -> int:
         where = f"{listing.where} AND id = ?" if listing.where else "id = ?"
         row = await database.one(self.select(self.position, where), (listing.owner, *listing.params, cursor))
         if row is None:

@@ -103,7 +103,7 @@ async def a_turn_appends_its_items_with_its_response_and_releases_its_claim(data
     await responses.begin(US, begun, [user("msg_2")])
     await conversations.append(US, "conv_1", [user("msg_3")])
     ended = response("resp_1", assistant("msg_4"), status="completed", conversation="conv_1")
-    await responses.finish(US, ended, b"", Turn(conversation="conv_1", items=[user("msg_2"), *ended.output]))
+    await responses.finish(US, ended, b"", turn=Turn(conversation="conv_1", items=[user("msg_2"), *ended.output]))
     assert ids(await conversations.history(US, "conv_1")) == ["msg_1", "msg_3", "msg_2", "msg_4"]
     await conversations.claim(US, "conv_1", "resp_2")
 
@@ -131,7 +131,7 @@ async def a_turn_that_cannot_be_appended_leaves_its_response_unfinished(database
     ended = response("resp_1", assistant("msg_3"), status="completed", conversation="conv_1")
 
     async def finish(*items: Item) -> Conflict:
-        return await refused(Conflict, responses.finish(US, ended, b"", Turn(conversation="conv_1", items=items)))
+        return await refused(Conflict, responses.finish(US, ended, b"", turn=Turn(conversation="conv_1", items=items)))
 
     assert (await finish(user("msg_2"))).code == "conversation_locked"
     await conversations.claim(US, "conv_1", "resp_1")
@@ -148,9 +148,9 @@ async def a_turn_that_is_not_stored_appends_all_the_same(database: Database) -> 
     """`end_turn` is the conversation's half of `finish`."""
     conversations = await conversation(database, "conv_1")
     await conversations.claim(US, "conv_1", "resp_1")
-    await conversations.end_turn(US, "conv_1", "resp_1", [user("msg_1"), assistant("msg_2")])
+    await conversations.end_turn(US, "conv_1", "resp_1", items=[user("msg_1"), assistant("msg_2")])
     assert ids(await conversations.history(US, "conv_1")) == ["msg_1", "msg_2"]
-    error = await refused(Conflict, conversations.end_turn(US, "conv_1", "resp_1", [user("msg_3")]))
+    error = await refused(Conflict, conversations.end_turn(US, "conv_1", "resp_1", items=[user("msg_3")]))
     assert error.code == "conversation_locked"
 
 
