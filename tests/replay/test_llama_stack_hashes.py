@@ -45,7 +45,7 @@ def recomputed(file: Path) -> tuple[str, bool]:
     if call.tool_name:
         return llama_stack.tool_digest(call.provider, call.tool_name, call.kwargs), True
     kwargs = msgspec.json.decode(call.body)
-    return llama_stack.request_digest(call.method, urlsplit(call.url).path, kwargs, found.test_id), False
+    return llama_stack.request_digest(call.method, urlsplit(call.url).path, kwargs, test_id=found.test_id), False
 
 
 def test_the_digest_of_every_recording_is_its_name(shared: Path) -> None:
@@ -122,13 +122,13 @@ def test_numbers_are_rounded_and_typed_before_hashing() -> None:
 def test_unknown_members_count_as_extra_body() -> None:
     given = {"model": "m", "prompt": "p", "guided_choice": ["a"]}
     kwargs = {"model": "m", "prompt": "p", "extra_body": {"guided_choice": ["a"]}}
-    expected = llama_stack.request_digest("POST", "/v1/v1/completions", kwargs, "t")
+    expected = llama_stack.request_digest("POST", "/v1/v1/completions", kwargs, test_id="t")
     assert llama_stack.digests("http://h/v1/completions", given, "t")[0] == expected
 
 
 def test_embeddings_always_say_their_encoding() -> None:
     kwargs = {"model": "m", "input": ["a"], "encoding_format": "float"}
-    expected = llama_stack.request_digest("POST", "/v1/v1/embeddings", kwargs, None)
+    expected = llama_stack.request_digest("POST", "/v1/v1/embeddings", kwargs, test_id=None)
     assert llama_stack.digests("http://h/v1/embeddings", {"model": "m", "input": ["a"]}, None) == [expected]
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,8 +16,6 @@ from hypothesis import strategies as st
 from antiphon.errors import InvalidRequest
 from antiphon.replay import recording
 from antiphon.replay.recording import Answer, Exchange, Frame, Request, Scenario, StoredScenario, frames_from
-
-import msgspec
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20)
 FRAMES = st.lists(st.builds(Frame, st.integers(0, 10**6), st.binary(min_size=1, max_size=20)), max_size=5).map(tuple)
@@ -119,7 +118,8 @@ answer = Answer(status=200, frames=tuple(Frame(n, b"data: x\\n\\n") for n in ran
 count = 0
 while True:
     count += 1
-    write_scenario(Path({str(file)!r}), Scenario(name="s", exchanges=(Exchange(request=request, answer=answer),) * (count % 9 + 1)))
+    exchanges = (Exchange(request=request, answer=answer),) * (count % 9 + 1)
+    write_scenario(Path({str(file)!r}), Scenario(name="s", exchanges=exchanges))
     print(count, flush=True)
 """
     for writes in (1, 3, 7):

@@ -96,16 +96,16 @@ OTHER = [
 
 
 @pytest.mark.parametrize(("one", "other"), SAME)
-def test_the_same_question_in_other_words(one: str, other: str) -> None:
+def test_the_same_question_in_other_words_has_the_same_key(one: str, other: str) -> None:
     assert one == other
 
 
 @pytest.mark.parametrize(("one", "other"), OTHER)
-def test_another_question(one: str, other: str) -> None:
+def test_another_question_has_another_key(one: str, other: str) -> None:
     assert one != other
 
 
-def test_embeddings_and_completions() -> None:
+def test_vectors_and_completions_are_asked_for_by_input_and_model() -> None:
     one = {"model": "m", "input": ["a"]}
     assert key_of("/embeddings", one) == key_of(
         "/embeddings", {"model": "m", "input": "a", "encoding_format": "base64"}

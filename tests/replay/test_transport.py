@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from antiphon.egress import LiveTransport
 from antiphon.errors import InvalidRequest, ReplayMiss, Upstream, UpstreamTimeout
-from antiphon.exchange import Incoming, Outgoing, Replay, Timeouts
+from antiphon.exchange import NO_REPLAY, Incoming, Outgoing, Replay, Timeouts
 from antiphon.replay.recording import read_scenario
 from antiphon.replay.transport import ReplayOptions, ReplayTransport, open_transport
 from antiphon.testing.host import CLOSE, HANG, RESET, Gate, Host, Raw, Reply, status
@@ -51,7 +51,7 @@ class Scripted:
         """Nothing to close."""
 
 
-def chat(url: str, text: str = "hi", *, replay: Replay = Replay(), idle_s: float = 300, **more: Any) -> Outgoing:
+def chat(url: str, text: str = "hi", *, replay: Replay = NO_REPLAY, idle_s: float = 300, **more: Any) -> Outgoing:
     """A chat request that carries a key."""
     body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": text}], **more}
     return Outgoing(
@@ -87,6 +87,18 @@ async def heard(transport: ReplayTransport, request: Outgoing) -> tuple[int, lis
 def stored(directory: Path) -> list[Any]:
     """All exchanges on the disk."""
     return [each for file in sorted(directory.glob("*.json")) for each in read_scenario(file).exchanges]
+
+
+def files(directory: Path) -> list[Path]:
+    """All files on the disk."""
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+def retime(file: Path, frames: list[Any]) -> None:
+    """Replaces the frames of a scenario's only exchange."""
+    whole = json.loads(file.read_text())
+    whole["exchanges"][0]["answer"]["frames"] = frames
+    file.write_text(json.dumps(whole))
 
 
 # ---------------------------------------------------------------- the same again
@@ -161,10 +173,7 @@ async def test_a_host_that_could_not_be_reached_is_replayed_so(host: Host, tmp_p
 async def test_replay_keeps_the_recorded_pace_if_asked_to(tmp_path: Path) -> None:
     async with _one_recorded(tmp_path):
         pass
-    file = tmp_path / "default.json"
-    whole = json.loads(file.read_text())
-    whole["exchanges"][0]["answer"]["frames"] = [[0, "a"], [80, "b"]]
-    file.write_text(json.dumps(whole))
+    retime(tmp_path / "default.json", [[0, "a"], [80, "b"]])
     took = []
     for speed in (None, 4.0, 1.0):
         now = asyncio.get_running_loop().time
@@ -255,7 +264,7 @@ async def test_a_test_has_a_scenario_of_its_own(host: Host, tmp_path: Path) -> N
     async with recording(tmp_path) as transport:
         for test_id in ("one", "two", None):
             await heard(transport, chat(host.url, replay=Replay(test_id=test_id)))
-    assert {file.name for file in tmp_path.iterdir()} == {"one.json", "two.json", "default.json"}
+    assert {file.name for file in files(tmp_path)} == {"one.json", "two.json", "default.json"}
     transport = replaying(tmp_path)
     for test_id, text in (("two", b"for two"), ("one", b"for one"), ("three", b"for all"), ("one", b"for one")):
         answer = await heard(transport, chat(host.url, replay=Replay(test_id=test_id)))
@@ -302,7 +311,7 @@ async def test_recording_again_replaces_what_was_recorded_before(host: Host, tmp
 async def test_a_request_can_choose_its_own_mode(host: Host, tmp_path: Path) -> None:
     transport = open_transport(ReplayOptions(directory=tmp_path / "new"), LiveTransport())
     await heard(transport, chat(host.url))
-    assert not (tmp_path / "new").exists()
+    assert files(tmp_path) == []
     host.answer(Reply(text=["kept"]))
     for mode in ("record", "replay", "replay"):
         answer = await heard(transport, chat(host.url, replay=Replay(mode=mode)))
@@ -346,7 +355,7 @@ async def test_no_secret_reaches_the_disk(host: Host, tmp_path: Path) -> None:
     async with recording(tmp_path) as transport:
         live = await heard(transport, request)
     assert SECRET in b"".join(live[1]).decode()
-    written = "".join(file.read_text() for file in tmp_path.rglob("*") if file.is_file())
+    written = "".join(file.read_text() for file in files(tmp_path))
     for secret in (SECRET, SECRET[9:], "hunter2", "querysecret", "session=abc", "set-cookie"):
         assert secret not in written
     _, pieces = await heard(replaying(tmp_path), request)
@@ -368,7 +377,7 @@ async def test_an_exchange_that_the_client_left_is_not_recorded(host: Host, tmp_
         await anext(aiter(answer.pieces))
         await answer.close()
         await asyncio.to_thread(host.calls[0].abort_seen)
-    assert list(tmp_path.iterdir()) == []
+    assert files(tmp_path) == []
 
 
 async def test_a_stream_whose_reader_stops_at_its_last_event_is_recorded(host: Host, tmp_path: Path) -> None:
@@ -415,7 +424,7 @@ async def test_llama_stacks_format_is_written_and_read_again(
 ) -> None:
     async with recording(tmp_path, format="llama-stack") as transport:
         live = await heard(transport, make(host.url))
-    (file,) = tmp_path.rglob("*.json")
+    (file,) = files(tmp_path)
     assert file.parent == tmp_path / "inference"
     written = json.loads(file.read_text())
     assert written["request"]["url"] == f"{host.url}/v1/chat/completions"
@@ -440,8 +449,9 @@ async def test_llama_stacks_model_lists_are_written_and_read_again(host: Host, t
     listing = Outgoing(method="GET", url=f"{host.url}/models", headers={}, host="fake")
     async with recording(tmp_path, format="llama-stack") as transport:
         await heard(transport, listing)
-    (file,) = tmp_path.rglob("models-*.json")
+    (file,) = files(tmp_path)
     assert file.parent.name == "common"
+    assert file.name.startswith("models-")
     _, pieces = await heard(replaying(tmp_path, matching="strict"), listing)
     assert [model["id"] for model in json.loads(b"".join(pieces))["data"]] == ["scripted-model"]
 
@@ -452,5 +462,5 @@ async def test_what_llama_stacks_format_cannot_hold_is_not_written(
     host.answer(status(500))
     async with recording(tmp_path, format="llama-stack") as transport:
         assert (await heard(transport, chat(host.url)))[0] == 500
-    assert list(tmp_path.rglob("*.json")) == []
+    assert files(tmp_path) == []
     assert "not recorded" in caplog.text

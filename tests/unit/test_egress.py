@@ -14,6 +14,7 @@ from antiphon.exchange import Incoming, Outgoing, Timeouts
 from antiphon.testing.host import CLOSE, HANG, RESET, SILENT, Gate, Host, Raw, Reply, status
 
 SECRET = "sk-the-secret-that-nobody-may-see"
+UNHURRIED = Timeouts()
 JSON = (("content-type", "application/json"),)
 
 
@@ -43,7 +44,7 @@ async def live() -> AsyncIterator[Tidy]:
     await transport.close()
 
 
-def post(url: str, *, timeouts: Timeouts = Timeouts(), body: bytes = b'{"model": "m", "stream": true}') -> Outgoing:
+def post(url: str, *, timeouts: Timeouts = UNHURRIED, body: bytes = b'{"model": "m", "stream": true}') -> Outgoing:
     """A chat request."""
     headers = {"authorization": f"Bearer {SECRET}", "content-type": "application/json"}
     place = f"{url}/chat/completions"
@@ -222,11 +223,10 @@ async def test_a_host_that_never_answers_is_a_timeout(live: Tidy, host: Host) ->
 async def test_a_host_that_falls_silent_is_a_timeout_and_is_left(live: Tidy, host: Host) -> None:
     host.answer(Raw(steps=[b"data: 1\n\n", HANG]))
     answer = await live.send(post(host.url, timeouts=Timeouts(idle_s=0.05)))
-    seen = []
+    pieces = aiter(answer.pieces)
+    assert await anext(pieces) == b"data: 1\n\n"
     with pytest.raises(UpstreamTimeout, match=r"sent nothing for 0\.05 s"):
-        async for piece in answer.pieces:
-            seen.append(piece)
-    assert seen == [b"data: 1\n\n"]
+        await anext(pieces)
     await asyncio.to_thread(host.calls[0].abort_seen)
 
 

@@ -88,9 +88,8 @@ def why(args: argparse.Namespace, say: Say) -> int:
 def verify_recordings(args: argparse.Namespace, say: Say) -> int:
     """Prints what `verify` found. Exit code 1: an altered request was answered."""
     verdict = verify(Library.open(args.recordings, args.match))
-    say(
-        f"{verdict.recordings} recordings, {verdict.altered} altered requests, {len(verdict.survivors)} answered all the same"
-    )
+    answered = len(verdict.survivors)
+    say(f"{verdict.recordings} recordings, {verdict.altered} altered requests, {answered} answered all the same")
     if verdict.free:
         say(f"{verdict.free} alterations do not count: ids to which nothing refers, and redacted values")
     if verdict.unreachable:
@@ -99,9 +98,8 @@ def verify_recordings(args: argparse.Namespace, say: Say) -> int:
             say(f"  {entry.place}")
     for path, survivors in list(by_path(verdict.survivors))[:SURVIVORS_MAX]:
         first = survivors[0]
-        say(
-            f"  {len(survivors)} x {path}, such as {first.entry.place} at {first.path}, answered by {first.answered_by.place}"
-        )
+        say(f"  {len(survivors)} x {path}, such as {first.entry.place} at {first.path}")
+        say(f"      answered by {first.answered_by.place}")
     return 0 if verdict.sound else 1
 
 

@@ -19,11 +19,11 @@ from antiphon.replay.recording import Answer
 ANTIPHON: Final = "antiphon"
 LLAMA_STACK: Final = "llama-stack"
 _PORTS: Final = {11434: "ollama", 8000: "vllm", 8080: "llamacpp", 1234: "lmstudio"}
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "0.0.0.0", "::1", "host.docker.internal"})
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "0.0.0.0", "::1", "host.docker.internal"})  # noqa: S104 - an address in recordings, never listened on
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """One recorded exchange. `key` is what equal requests share: a digest in our format, the file's in Llama Stack's."""
+    """One recorded exchange. `key` is the digest that equal requests share; of Llama Stack's, the file's name."""
 
     format: str
     file: Path
@@ -92,10 +92,12 @@ def scenario_entries(file: Path) -> Iterator[Entry]:
     """The exchanges of one file in our format."""
     scenario = recording.read_scenario(file)
     for number, exchange in enumerate(scenario.exchanges, start=1):
-        yield own_entry(file, number, scenario.scenario, scenario.test_id, exchange)
+        yield own_entry(exchange, file=file, number=number, scenario=scenario.scenario, test_id=scenario.test_id)
 
 
-def own_entry(file: Path, number: int, scenario: str, test_id: str | None, exchange: recording.StoredExchange) -> Entry:
+def own_entry(
+    exchange: recording.StoredExchange, *, file: Path, number: int, scenario: str, test_id: str | None
+) -> Entry:
     """An exchange in our format as an entry."""
     request = exchange.request
     base_url, endpoint = canonical.place_of(request.url)

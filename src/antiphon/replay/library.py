@@ -1,9 +1,10 @@
-"""A directory of recordings as something to ask: who answers this request, and if nobody, who nearly did?
+"""A directory of recordings as something to ask: who answers this request, and if nobody, who nearly did.
 
-Look-ups go from the strictest to the most forgiving: an equal request in our format, Llama Stack's own digest, and then,
-unless matching is strict, a request that asks the same thing. Equal requests are answered first in, first out. When all
-their answers are used up the last one is repeated, because a server that runs for long asks some things again and again
-(its hosts' models, a client's retry), and the n-th question then has the same answer whatever else was asked between.
+Look-ups go from the strictest to the most forgiving: an equal request in our format, Llama Stack's own digest, and
+then, unless matching is strict, a request that asks the same thing. Equal requests are answered first in, first
+out. When all their answers are used up the last one is repeated, because a server that runs for long asks some things
+again and again (its hosts' models, a client's retry), and the n-th question then has the same answer whatever else was
+asked between.
 `exhausted="miss"` refuses instead. A new process begins anew.
 
 A request with a test id is answered from that test's scenario, then from those that belong to no test.

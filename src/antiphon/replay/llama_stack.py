@@ -111,7 +111,7 @@ class RecordingFile(Struct, frozen=True, kw_only=True):
 # ---------------------------------------------------------------- names
 
 
-def request_digest(method: str, path: str, kwargs: Any, test_id: str | None) -> str:
+def request_digest(method: str, path: str, kwargs: Any, *, test_id: str | None) -> str:
     """The digest that names the recording of a model call."""
     whole = {"method": method, "endpoint": path, "body": _normalised(kwargs)}
     if path not in _UNSCOPED:
@@ -135,7 +135,7 @@ def digests(url: str, body: Any, test_id: str | None) -> list[str]:
     if endpoint not in _KNOWN:
         return []
     path = f"{urlsplit(base).path.rstrip('/')}/v1{endpoint}"
-    return [request_digest("POST", path, kwargs, test_id) for kwargs in _arguments(endpoint, body)]
+    return [request_digest("POST", path, kwargs, test_id=test_id) for kwargs in _arguments(endpoint, body)]
 
 
 def suite_of(test_id: str | None) -> str:
@@ -263,8 +263,8 @@ class NewFile(Struct, frozen=True, kw_only=True):
     text: str
 
 
-def file_from(url: str, body: Any, answer: Answer, test_id: str | None) -> NewFile | None:
-    """An exchange in Llama Stack's format; None if that format cannot hold it (errors, cut streams, other endpoints)."""
+def file_from(url: str, body: Any, answer: Answer, *, test_id: str | None) -> NewFile | None:
+    """An exchange in Llama Stack's format; None if it cannot hold it (errors, cut streams, other endpoints)."""
     base, endpoint = place_of(url)
     names = digests(url, body, test_id)
     if not names or answer.status != 200 or answer.end != "complete":

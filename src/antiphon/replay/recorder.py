@@ -95,7 +95,7 @@ class Recorder:
     async def _put_llama_stack(self, take: Take) -> None:
         outgoing = take.outgoing
         url = redact.url(outgoing.url, redact.keys_in(outgoing.headers))
-        new = llama_stack.file_from(url, canonical.clean_body(outgoing), take.answer, outgoing.replay.test_id)
+        new = llama_stack.file_from(url, canonical.clean_body(outgoing), take.answer, test_id=outgoing.replay.test_id)
         if new is None:
             _LOG.warning(
                 "not recorded: Llama Stack's format holds complete answers of status 200 only",
@@ -123,7 +123,8 @@ class Recorder:
         opened.version += 1
         stored = msgspec.json.decode(rendered, type=StoredExchange)
         number = len(opened.exchanges)
-        self._library.add(entries.own_entry(opened.file, number, opened.name, test_id, stored))
+        entry = entries.own_entry(stored, file=opened.file, number=number, scenario=opened.name, test_id=test_id)
+        self._library.add(entry)
         await self._write(opened)
 
     def _opened(self, name: str, test_id: str | None) -> _Open:

@@ -1,4 +1,4 @@
-"""Antiphon's recording format: one JSON file per scenario, made to be read and compared by people.
+r"""Antiphon's recording format: one JSON file per scenario, made to be read and compared by people.
 
     {
       "format": "antiphon-recording/1",
@@ -9,17 +9,17 @@
           "request": {"method": "POST", "host": "openai", "url": "https://...", "headers": {...}, "body": {...}},
           "origin": "resp_...",
           "answer": {"status": 200, "headers": {...}, "frames": [
-              [412, "data: {...}\\n\\n"],
-              [433, "data: [DONE]\\n\\n"]
+              [412, "data: {...}\n\n"],
+              [433, "data: [DONE]\n\n"]
             ], "end": "complete"}
         }
       ]
     }
 
 A frame is one piece of the body as the network delivered it, with the milliseconds since the request went out; bytes
-that are no text stand as `{"base64": "..."}`. `end` is `complete`, `cut` (the host broke off) or `timeout`; an answer of
-status 0 never began. Bodies are canonical: members sorted, ids renamed by order of appearance, secrets gone. Exchanges
-stand in the order in which their requests went out.
+that are no text stand as `{"base64": "..."}`. `end` is `complete`, `cut` (the host broke off) or `timeout`; an answer
+of status 0 never began. Bodies are canonical: members sorted, ids renamed by order of appearance, secrets gone.
+Exchanges stand in the order in which their requests went out.
 """
 
 import base64

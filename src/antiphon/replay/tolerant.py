@@ -50,8 +50,8 @@ def _one_or_many(value: Any) -> Any:
 def _messages(messages: Any) -> list[Any]:
     """Messages as a flat list of what is said, called and answered.
 
-    Between two texts, calls come before their outputs: whether a turn's parallel calls are written as one message, or as
-    one pair after the other, is a dialect's choice.
+    Between two texts, calls come before their outputs: whether a turn's parallel calls are written as one message, or
+    as one pair after the other, is a dialect's choice.
     """
     out: list[Any] = []
     calls: list[Any] = []

@@ -97,7 +97,7 @@ def _scrub_llama_stack(file: Path, extra: Extra) -> bool:
 
 def _digest(request: dict[str, Any], test_id: str | None) -> str:
     path = "/" + request.get("url", "").partition("://")[2].partition("/")[2]
-    return llama_stack.request_digest(request.get("method", "POST"), path, request.get("body"), test_id)
+    return llama_stack.request_digest(request.get("method", "POST"), path, request.get("body"), test_id=test_id)
 
 
 def _masked(value: Any, extra: Extra) -> Any:

@@ -87,13 +87,14 @@ class ReplayTransport:
         return [] if self._library is None else self._library.hosts()
 
     async def _opened(self) -> tuple[Library, Recorder]:
-        async with self._opening:
-            if self._library is None or self._recorder is None:
-                await asyncio.to_thread(self._open)
-        assert self._library is not None and self._recorder is not None  # `_open` has set both
-        return self._library, self._recorder
+        if self._library is not None and self._recorder is not None:
+            return self._library, self._recorder
+        async with self._opening:  # two at once shall not read the directory twice
+            if self._library is not None and self._recorder is not None:
+                return self._library, self._recorder
+            return await asyncio.to_thread(self._open)
 
-    def _open(self) -> None:
+    def _open(self) -> tuple[Library, Recorder]:
         options = self._options
         if options.directory is None:
             raise InvalidRequest("Recording and replaying need a directory for recordings; none is configured.")
@@ -104,6 +105,7 @@ class ReplayTransport:
             library = Library((), *rules)  # the directory comes into being with its first recording
         self._recorder = Recorder(options.directory, library, format=options.format, scenario=options.scenario)
         self._library = library
+        return library, self._recorder
 
 
 # ---------------------------------------------------------------- replaying

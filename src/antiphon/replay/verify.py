@@ -57,7 +57,7 @@ def verify(library: Library) -> Verdict:
             found = library.knows(wanted_for(entry, altered))
             if found is None or found.body == altered:
                 continue
-            if _free(path, leaf, body, altered):
+            if _free(path, leaf, body, altered=altered):
                 verdict.free += 1
             else:
                 verdict.survivors.append(Survivor(entry=entry, path=canonical.shown(path), answered_by=found))
@@ -91,7 +91,7 @@ def alteration(leaf: Any) -> Any:
     return {"~": "~"} if isinstance(leaf, dict) else "~"
 
 
-def _free(path: canonical.Path, leaf: Any, body: Any, altered: Any) -> bool:
+def _free(path: canonical.Path, leaf: Any, body: Any, *, altered: Any) -> bool:
     """Whether this leaf does not count by design."""
     if isinstance(leaf, str) and redact.REDACTED in leaf:
         return True
