@@ -73,6 +73,7 @@ def server(session_server: "Server", host: Host) -> "Server":
 
 
 @pytest.fixture
-def client(server: "Server") -> Any:
+def client(server: "Server") -> Iterator[Any]:
     """The official client."""
-    return server.client()
+    with server.client() as opened:
+        yield opened

@@ -59,7 +59,9 @@ def test_made_up_requests_are_answered_or_refused_in_form(
 
 def likelier(body: dict[str, Any]) -> dict[str, Any]:
     """The same body with a model that exists and without references to what does not: so it gets further."""
-    kept = {name: value for name, value in body.items() if name not in ("previous_response_id", "conversation", "prompt")}
+    kept = {
+        name: value for name, value in body.items() if name not in ("previous_response_id", "conversation", "prompt")
+    }
     return {**kept, "model": "scripted/scripted-model"} if "model" in body else kept
 
 

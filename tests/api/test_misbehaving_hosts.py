@@ -1,5 +1,6 @@
 """Hosts that break, hang or lie, and clients that leave: the response says so, nobody else notices."""
 
+import json
 import time
 from typing import Any
 
@@ -23,6 +24,7 @@ from antiphon.testing.host import (
     page,
     status,
 )
+from antiphon.testing.rules import check
 from antiphon.testing.server import Server, running
 
 MODEL = "scripted/scripted-model"
@@ -69,8 +71,18 @@ def test_a_broken_answer_is_a_failed_response(server: Server, host: Host, answer
 
 
 def test_what_was_said_before_the_break_is_kept(server: Server, host: Host) -> None:
-    host.answer(cut("some ", "text", end=[RESET]))
-    stream = server.stream(input="Hi")
+    gate = Gate()
+    host.answer(Reply(text=["some ", "text", gate], finish=None, end=[RESET]))
+    connection = server.connect()
+    connection.request("POST", "/v1/responses", json.dumps({"model": MODEL, "input": "Hi", "stream": True}))
+    answer = connection.getresponse()
+    begun = b""
+    while b'"delta":"text"' not in begun:
+        begun += answer.readline()
+    gate.open()
+    stream = check(begun + answer.read())
+    connection.close()
+    assert stream.types[-1] == "response.failed"
     assert stream.text == "some text"
     assert stream.items[0]["status"] == "incomplete"
 
@@ -109,7 +121,7 @@ def test_a_host_that_cannot_be_reached_is_a_502(server: Server, tmp_path_factory
 def test_others_are_served_while_one_host_says_nothing(server: Server, host: Host) -> None:
     host.answer(SILENT)
     connection = server.connect()
-    connection.request("POST", "/v1/responses", '{"model": "%s", "input": "Hi", "store": false}' % MODEL)
+    connection.request("POST", "/v1/responses", json.dumps({"model": MODEL, "input": "Hi", "store": False}))
     host.called(1)
     began = time.monotonic()
     assert server.stream(input="Hi").types[-1] == "response.completed"
@@ -146,20 +158,20 @@ def leave(server: Server, path: str, body: str, gate: Gate) -> float:
     return moment
 
 
-CHAT = '{"model": "%s", "messages": [{"role": "user", "content": "Hi"}], "stream": %s}'
-RESPONSES = '{"model": "%s", "input": "Hi", "store": false, "stream": %s}'
+CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
+RESPONSES: dict[str, Any] = {"model": MODEL, "input": "Hi", "store": False}
 
 
-@pytest.mark.parametrize("stream", ["true", "false"])
+@pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("before", [(), ("one",)], ids=["before the first token", "after the first token"])
 @pytest.mark.parametrize(("path", "body"), [("/chat/completions", CHAT), ("/responses", RESPONSES)])
 def test_a_client_that_leaves_cancels_the_upstream_call(
-    server: Server, host: Host, path: str, body: str, before: tuple[str, ...], stream: str
+    server: Server, host: Host, path: str, body: dict[str, Any], before: tuple[str, ...], stream: bool
 ) -> None:
     gate = Gate()
     answer = Reply(text=[*before, gate, "never"])
     host.answer(answer if before else Raw(steps=[gate], head=False))
-    moment = leave(server, path, body % (MODEL, stream), gate)
+    moment = leave(server, path, json.dumps({**body, "stream": stream}), gate)
     assert host.called(1).abort_seen() - moment < ABORT_S
     assert not host.calls[0].finished.is_set()
 
@@ -174,12 +186,13 @@ def newest(server: Server, mark: str, *statuses: str) -> dict[str, Any]:
     raise TimeoutError(f"no response {mark} became {statuses}")
 
 
-@pytest.mark.parametrize("stream", ["true", "false"])
-def test_a_stored_run_survives_its_client(server: Server, host: Host, stream: str) -> None:
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_stored_run_survives_its_client(server: Server, host: Host, stream: bool) -> None:
     gate = Gate()
     host.answer(Reply(text=["one", gate, " two"]))
     mark = f"mark-{stream}"
-    body = '{"model": "%s", "input": "Hi", "stream": %s, "metadata": {"mark": "%s"}}' % (MODEL, stream, mark)
+    asked = {"model": MODEL, "input": "Hi", "stream": stream, "metadata": {"mark": mark}}
+    body = json.dumps(asked)
     leave(server, "/responses", body, gate)
     newest(server, mark, "in_progress")
     assert not host.calls[0].aborted.is_set()
@@ -194,7 +207,8 @@ def test_a_client_that_leaves_an_unstored_turn_frees_its_conversation(server: Se
     made = server.post("/conversations", {}).json["id"]
     gate = Gate()
     host.answer(Reply(text=["one", gate]))
-    body = '{"model": "%s", "input": "Hi", "store": false, "stream": true, "conversation": "%s"}' % (MODEL, made)
+    asked = {"model": MODEL, "input": "Hi", "store": False, "stream": True, "conversation": made}
+    body = json.dumps(asked)
     leave(server, "/responses", body, gate)
     host.calls[0].abort_seen()
     assert server.stream(input="Hi", conversation=made).types[-1] == "response.completed"

@@ -115,8 +115,12 @@ def request(recording: Recording) -> dict[str, Any]:
     """The recorded chat request as a request for a response."""
     body = recording.body
     made = {
-        **{"model": f"{recording.host}/{body['model']}", "input": list(items(body["messages"])), "stream": True},
-        **{"store": False, "temperature": body.get("temperature"), "top_p": body.get("top_p")},
+        "model": f"{recording.host}/{body['model']}",
+        "input": list(items(body["messages"])),
+        "stream": True,
+        "store": False,
+        "temperature": body.get("temperature"),
+        "top_p": body.get("top_p"),
         "tools": [{"type": "function", **tool["function"]} for tool in body.get("tools") or ()],
     }
     if form := body.get("response_format"):
@@ -134,7 +138,9 @@ def heard(stream: Stream) -> Said:
 def replaying(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server without any host that answers from the recordings."""
     settings = {
-        **{"mode": "replay", "recordings": str(shared / "recordings"), "recordings_match": "tolerant"},
+        "mode": "replay",
+        "recordings": str(shared / "recordings"),
+        "recordings_match": "tolerant",
         "hosts": {
             "openai": {"base_url": "https://api.openai.com/v1", "key": "none"},
             "ollama": {"base_url": "http://127.0.0.1:11434/v1"},

@@ -91,10 +91,12 @@ def test_a_hosts_error_keeps_status_and_message(server: Server, host: Host, path
 
 
 def test_a_stored_chat_completion_lives_and_dies(client: openai.OpenAI, host: Host) -> None:
-    host.answer(Reply(text=["Hello"], extra={"id": "chatcmpl-a"}), Reply(text=["Hel", "lo"], extra={"id": "chatcmpl-b"}))
+    host.answer(
+        Reply(text=["Hello"], extra={"id": "chatcmpl-a"}), Reply(text=["Hel", "lo"], extra={"id": "chatcmpl-b"})
+    )
     made = client.chat.completions.create(model=MODEL, messages=HI, store=True, metadata={"k": "one"})
     chunks = client.chat.completions.create(model=MODEL, messages=HI, store=True, metadata={"k": "two"}, stream=True)
-    streamed_id = [chunk.id for chunk in chunks][0]
+    streamed_id = {chunk.id for chunk in chunks}.pop()
     assert client.chat.completions.retrieve(made.id).choices[0].message.content == "Hello"
     assert client.chat.completions.retrieve(streamed_id).choices[0].message.content == "Hello"
     listed = client.chat.completions.list(metadata={"k": "one"})

@@ -49,7 +49,9 @@ def test_a_string_is_answered(client: openai.OpenAI, host: Host) -> None:
         ({"role": "user", "content": [{"type": "input_text", "text": "Hi"}]}, ("user", "Hi")),
         (
             {
-                **{"type": "message", "role": "user", "status": "completed"},
+                "type": "message",
+                "role": "user",
+                "status": "completed",
                 "content": [{"type": "input_text", "text": "Hi"}],
             },
             ("user", "Hi"),
@@ -59,14 +61,20 @@ def test_a_string_is_answered(client: openai.OpenAI, host: Host) -> None:
         ({"role": "assistant", "content": "I said", "phase": "final_answer"}, ("assistant", "I said")),
         (
             {
-                **{"type": "message", "id": "msg_old", "role": "assistant", "status": "completed"},
+                "type": "message",
+                "id": "msg_old",
+                "role": "assistant",
+                "status": "completed",
                 "content": [{"type": "output_text", "text": "I said", "annotations": []}],
             },
             ("assistant", "I said"),
         ),
         (
             {
-                **{"type": "message", "id": "msg_old", "role": "assistant", "status": "completed"},
+                "type": "message",
+                "id": "msg_old",
+                "role": "assistant",
+                "status": "completed",
                 "content": [{"type": "refusal", "refusal": "I would not"}],
             },
             ("assistant", "I would not"),
@@ -218,7 +226,9 @@ def test_logprobs_come_when_asked_for(server: Server, host: Host) -> None:
 
 def test_usage_has_cached_and_reasoning_tokens(client: openai.OpenAI, host: Host) -> None:
     usage = {
-        **{"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+        "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "total_tokens": 15,
         "prompt_tokens_details": {"cached_tokens": 4},
         "completion_tokens_details": {"reasoning_tokens": 3},
     }

@@ -1,5 +1,6 @@
 """The official client drives what is kept: chains, retrieval, replayed streams, input items, deletion."""
 
+import json
 from typing import Any
 
 import openai
@@ -117,9 +118,7 @@ def test_the_client_streams_a_finished_response(client: openai.OpenAI, host: Hos
     assert numbers == list(range(4, numbers[-1] + 1))
 
 
-@pytest.mark.parametrize(
-    "query", ["stream=true&starting_after=x", "include=everything", "starting_after=1"]
-)
+@pytest.mark.parametrize("query", ["stream=true&starting_after=x", "include=everything", "starting_after=1"])
 def test_a_wrong_query_is_a_400(server: Server, client: openai.OpenAI, query: str) -> None:
     created = client.responses.create(model=MODEL, input="Hi")
     assert server.get(f"/responses/{created.id}?{query}").status == 400
@@ -201,7 +200,7 @@ def test_a_response_is_retrievable_while_it_runs(server: Server, host: Host) -> 
     gate = Gate()
     host.answer(Reply(text=["one", gate, "two"]))
     connection = server.connect()
-    connection.request("POST", "/v1/responses", '{"model": "%s", "input": "Hi", "stream": true}' % MODEL)
+    connection.request("POST", "/v1/responses", json.dumps({"model": MODEL, "input": "Hi", "stream": True}))
     answer = connection.getresponse()
     gate.wait()
     answer.readline()
@@ -211,3 +210,4 @@ def test_a_response_is_retrievable_while_it_runs(server: Server, host: Host) -> 
     gate.open()
     answer.read()
     assert server.get(f"/responses/{response_id}").json["status"] == "completed"
+    connection.close()

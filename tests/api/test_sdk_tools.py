@@ -11,7 +11,10 @@ from antiphon.testing.server import Server
 
 MODEL = "scripted/scripted-model"
 WEATHER: dict[str, Any] = {
-    **{"type": "function", "name": "get_weather", "description": "The weather", "strict": True},
+    "type": "function",
+    "name": "get_weather",
+    "description": "The weather",
+    "strict": True,
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
 
@@ -62,7 +65,8 @@ def test_an_output_may_be_a_list_of_parts(client: openai.OpenAI, host: Host) -> 
         {"role": "user", "content": "Look"},
         {"type": "function_call", "call_id": "call_a", "name": "look", "arguments": "{}"},
         {
-            **{"type": "function_call_output", "call_id": "call_a"},
+            "type": "function_call_output",
+            "call_id": "call_a",
             "output": [
                 {"type": "input_text", "text": "I see"},
                 {"type": "input_image", "image_url": "https://example.org/a.png", "detail": "auto"},
@@ -142,7 +146,7 @@ CLIENT_TOOLS: list[tuple[dict[str, Any], str, dict[str, Any], dict[str, Any], di
     (
         {"type": "local_shell"},
         "local_shell",
-        {"command": ["ls", "-l"], "working_directory": "/tmp", "timeout_ms": 5},  # noqa: S108 (text only)
+        {"command": ["ls", "-l"], "working_directory": "/tmp", "timeout_ms": 5},
         {"type": "local_shell_call"},
         {"type": "local_shell_call_output", "output": "a b"},
     ),
@@ -230,7 +234,9 @@ def test_custom_input_has_its_own_events(server: Server, host: Host) -> None:
 
 def test_namespaces_are_flattened_for_the_model_and_mapped_back(server: Server, host: Host) -> None:
     tool = {
-        **{"type": "namespace", "name": "crm", "description": "Customers"},
+        "type": "namespace",
+        "name": "crm",
+        "description": "Customers",
         "tools": [
             {"type": "function", "name": "find", "parameters": {"type": "object", "properties": {}}},
             {"type": "custom", "name": "query"},

@@ -10,7 +10,6 @@ Answers are used up in order; when none is left, `host.default` (a friendly `Rep
 """
 
 import asyncio
-import base64
 import json
 import socket
 import struct
@@ -18,242 +17,58 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from enum import Enum
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
-from msgspec import Struct, field
+from antiphon.testing.script import (
+    CLOSE,
+    DONE_ONLY,
+    EMPTY_STREAM,
+    GARBAGE,
+    HANG,
+    RESET,
+    SILENT,
+    USAGE,
+    WAIT_S,
+    Act,
+    Answer,
+    Call,
+    Gate,
+    Raw,
+    Reply,
+    Step,
+    completion,
+    embeddings,
+    error_inside,
+    page,
+    pieces_of,
+    status,
+    whole,
+)
 
-WAIT_S = 10.0
-"""How long a test may wait for something to happen before it has failed."""
-
-
-class Gate:
-    """Holds an answer at one place until the test opens it; tells the test when that place is reached."""
-
-    def __init__(self) -> None:
-        self._reached = threading.Event()
-        self._open = threading.Event()
-        self._lock = threading.Lock()
-        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
-
-    def open(self) -> None:
-        """Lets the answer go on."""
-        with self._lock:
-            self._open.set()
-            for loop, event in self._waiting:
-                loop.call_soon_threadsafe(event.set)
-
-    def wait(self) -> None:
-        """Blocks the test until the answer has come this far."""
-        if not self._reached.wait(WAIT_S):
-            raise TimeoutError("the scripted host was never asked for the answer with this gate")
-
-    async def arrived(self) -> None:
-        """`wait` for an asynchronous test."""
-        await asyncio.to_thread(self.wait)
-
-    async def passed(self) -> None:
-        """What the host does at the gate."""
-        self._reached.set()
-        event = asyncio.Event()
-        with self._lock:
-            if self._open.is_set():
-                return
-            self._waiting.append((asyncio.get_running_loop(), event))
-        await event.wait()
-
-
-class Act(Enum):
-    """What else a script can do besides sending bytes."""
-
-    RESET = "reset"
-    """Reset the connection (TCP RST)."""
-    CLOSE = "close"
-    """Close the connection in the middle of the body."""
-    HANG = "hang"
-    """Say nothing more, for ever."""
-
-
-RESET, CLOSE, HANG = Act.RESET, Act.CLOSE, Act.HANG
-Step = bytes | Gate | Act
-"""Bytes leave in one write of their own; a `Gate` waits for the test; an `Act` ends the script."""
-
-
-class Raw(Struct, frozen=True, kw_only=True):
-    """An answer byte for byte. `head=False` sends no status line: the steps are all there is."""
-
-    status: int = 200
-    headers: Sequence[tuple[str, str]] = (("content-type", "text/event-stream"),)
-    steps: Sequence[Step] = ()
-    head: bool = True
-
-
-class Call(Struct, frozen=True, kw_only=True):
-    """A tool call of the model: its arguments in the pieces in which they are streamed."""
-
-    name: str
-    arguments: str | Sequence[str | Gate] = "{}"
-    id: str = "call_1"
-
-
-USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
-
-
-class Reply(Struct, frozen=True, kw_only=True):
-    """A chat completion in terms of its meaning; sent as a stream or whole, as the request wants it.
-
-    `text`, `reasoning`, `refusal` and arguments are the pieces in which they are streamed; `cut` re-cuts the bytes of
-    the stream into pieces of that size, 0 sends them in one; `end` follows the last chunk in place of `[DONE]`.
-    """
-
-    text: str | Sequence[str | Gate] = ()
-    reasoning: str | Sequence[str | Gate] = ()
-    reasoning_field: str = "reasoning_content"
-    refusal: str | Sequence[str | Gate] = ()
-    calls: Sequence[Call] = ()
-    finish: str | None = "auto"
-    usage: dict[str, Any] | None = field(default_factory=lambda: USAGE)
-    logprobs: bool = False
-    together: bool = False
-    cut: int | None = None
-    end: Sequence[Step] = (b"data: [DONE]\n\n",)
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    def chunks(self, model: str) -> list[bytes | Gate]:
-        """The chat completion chunks as server-sent events."""
-        out: list[bytes | Gate] = [self._chunk(model, {"role": "assistant", "content": ""})]
-        for name, pieces in (
-            (self.reasoning_field, self.reasoning),
-            ("content", self.text),
-            ("refusal", self.refusal),
-        ):
-            out += [
-                piece
-                if isinstance(piece, Gate)
-                else self._chunk(model, {name: piece}, logprobs=self._logprobs(piece) if name == "content" else None)
-                for piece in _pieces(pieces)
-            ]
-        out += self._call_chunks(model)
-        if self.finish is not None:
-            out.append(self._chunk(model, {}, finish=self._finish()))
-        if self.usage is not None:
-            out.append(_frame({**self._base(model), "choices": [], "usage": self.usage}))
-        return out
-
-    def steps(self, model: str) -> list[Step]:
-        """The whole stream, cut as asked for."""
-        chunks: list[Step] = [*self.chunks(model), *self.end]
-        if self.cut is None:
-            return chunks
-        joined = b"".join(step for step in chunks if isinstance(step, bytes))
-        size = self.cut or len(joined)
-        rest: list[Step] = [step for step in chunks if not isinstance(step, bytes)]
-        return [*(joined[at : at + size] for at in range(0, len(joined), size)), *rest]
-
-    def body(self, model: str) -> bytes:
-        """The whole chat completion."""
-        message: dict[str, Any] = {"role": "assistant", "content": _text(self.text) or None}
-        message["refusal"] = _text(self.refusal) or None
-        if self.reasoning:
-            message[self.reasoning_field] = _text(self.reasoning)
-        if self.calls:
-            message["tool_calls"] = [
-                {
-                    "id": call.id,
-                    "type": "function",
-                    "function": {"name": call.name, "arguments": _text(call.arguments)},
-                }
-                for call in self.calls
-            ]
-        choice = {"index": 0, "message": message, "finish_reason": self._finish()}
-        choice["logprobs"] = self._logprobs(_text(self.text))
-        base = {**self._base(model), "object": "chat.completion", "choices": [choice]}
-        return json.dumps(base if self.usage is None else {**base, "usage": self.usage}).encode()
-
-    def _base(self, model: str) -> dict[str, Any]:
-        head = {"id": "chatcmpl-scripted", "object": "chat.completion.chunk", "created": 1_700_000_000}
-        return {**head, "model": model, **self.extra}
-
-    def _chunk(
-        self, model: str, delta: dict[str, Any], *, finish: str | None = None, logprobs: dict[str, Any] | None = None
-    ) -> bytes:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": logprobs}
-        return _frame({**self._base(model), "choices": [choice]})
-
-    def _call_chunks(self, model: str) -> list[bytes | Gate]:
-        out: list[bytes | Gate] = []
-        for index, call in enumerate(self.calls):
-            head = {"index": index, "id": call.id, "type": "function"}
-            start = {**head, "function": {"name": call.name, "arguments": ""}}
-            out.append(self._chunk(model, {"tool_calls": [start]}))
-            for piece in _pieces(call.arguments):
-                if isinstance(piece, Gate):
-                    out.append(piece)
-                else:
-                    more = {"index": index, "function": {"arguments": piece}}
-                    out.append(self._chunk(model, {"tool_calls": [more]}))
-        return out
-
-    def _finish(self) -> str | None:
-        if self.finish != "auto":
-            return self.finish
-        return "tool_calls" if self.calls else "stop"
-
-    def _logprobs(self, text: str) -> dict[str, Any] | None:
-        if not self.logprobs:
-            return None
-        token = {"token": text, "logprob": -0.25, "bytes": list(text.encode())}
-        return {"content": [{**token, "top_logprobs": [token]}], "refusal": None}
-
-
-Answer = Reply | Raw
-
-
-def status(code: int, message: str = "no", *, retry_after: str | None = None, form: str = "openai") -> Raw:
-    """An error status with a body in OpenAI's form, as plain text, or as an HTML page."""
-    bodies = {
-        "openai": ("application/json", json.dumps({"error": {"message": message, "type": "t", "code": f"c{code}"}})),
-        "plain": ("text/plain", message),
-        "html": ("text/html", f"<html><head><title>{message}</title></head><body><h1>{message}</h1></body></html>"),
-    }
-    kind, body = bodies[form]
-    headers = [("content-type", kind)] + ([("retry-after", retry_after)] if retry_after else [])
-    return Raw(status=code, headers=headers, steps=[body.encode()])
-
-
-def page() -> Raw:
-    """An HTML page with status 200, as a proxy's login page is."""
-    return Raw(headers=[("content-type", "text/html")], steps=[b"<html><body>Please log in</body></html>"])
-
-
-EMPTY_STREAM = Raw()
-"""A stream that ends before it begins."""
-DONE_ONLY = Raw(steps=[b"data: [DONE]\n\n"])
-"""A stream of nothing but its end."""
-SILENT = Raw(steps=[HANG], head=False)
-"""Never answers, not even with a status line."""
-GARBAGE = Raw(steps=[b"data: {not json\n\n", b"data: [DONE]\n\n"])
-"""Chunks that are no JSON."""
-
-
-def error_inside(*before: str, message: str = "the engine exploded") -> Raw:
-    """A stream of status 200 that carries an error object after some text."""
-    error = _frame({"error": {"message": message, "type": "server_error", "code": 500}})
-    chunks = Reply(text=before, finish=None, usage=None).chunks("m") if before else []
-    return Raw(steps=[*chunks, error])
-
-
-def _frame(chunk: dict[str, Any]) -> bytes:
-    return b"data: %b\n\n" % json.dumps(chunk).encode()
-
-
-def _pieces(text: str | Sequence[str | Gate]) -> Sequence[str | Gate]:
-    return ([text] if text else []) if isinstance(text, str) else text
-
-
-def _text(text: str | Sequence[str | Gate]) -> str:
-    return "".join(piece for piece in _pieces(text) if isinstance(piece, str))
+__all__ = [
+    "CLOSE",
+    "DONE_ONLY",
+    "EMPTY_STREAM",
+    "GARBAGE",
+    "HANG",
+    "RESET",
+    "SILENT",
+    "USAGE",
+    "WAIT_S",
+    "Act",
+    "Answer",
+    "Call",
+    "Gate",
+    "Host",
+    "Raw",
+    "Reply",
+    "Request",
+    "Step",
+    "error_inside",
+    "page",
+    "status",
+]
 
 
 class Request:
@@ -330,7 +145,7 @@ class Host:
                 raise TimeoutError(f"{len(self.calls)} model calls arrived, expected {count}")
         return self.calls[count - 1]
 
-    def __enter__(self) -> "Host":
+    def __enter__(self) -> Self:
         self._thread.start()
         self._run(self._start())
         return self
@@ -346,6 +161,7 @@ class Host:
             self._run(self._stop())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(WAIT_S)
+            self._loop.close()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(WAIT_S)
@@ -407,57 +223,23 @@ class Host:
         answer = self.by_request(request) or (self._script.popleft() if self._script else None)
         body = request.json if answer is None or isinstance(answer, Reply) else {}
         if answer is None and request.path.endswith("/embeddings"):
-            return _json(_embeddings(body))
+            return whole(embeddings(body))
         answer = answer or self.default
         if isinstance(answer, Raw):
             return answer
         model = body.get("model", "scripted-model")
         if request.path.endswith("/completions") and not request.path.endswith("/chat/completions"):
-            return _completion(answer, body, model)
+            return completion(answer, body, model)
         if body.get("stream"):
             return Raw(steps=answer.steps(model))
-        gates = [piece for piece in _pieces(answer.text) if isinstance(piece, Gate)]
+        gates = [piece for piece in pieces_of(answer.text) if isinstance(piece, Gate)]
         return Raw(headers=[("content-type", "application/json")], steps=[*gates, answer.body(model)])
 
     def _models(self, request: Request) -> Raw:
         if not request.path.endswith("/models"):
             return status(404, f"no {request.path}")
         listed = [{"id": name, "object": "model", "created": 1, "owned_by": "script"} for name in self.models]
-        return _json({"object": "list", "data": listed})
-
-
-def _json(body: dict[str, Any]) -> Raw:
-    return Raw(headers=[("content-type", "application/json")], steps=[json.dumps(body).encode()])
-
-
-def _completion(reply: Reply, body: dict[str, Any], model: str) -> Raw:
-    """The reply in the form of the old completions."""
-    head = {"id": "cmpl-scripted", "object": "text_completion", "created": 1_700_000_000, "model": model}
-    if not body.get("stream"):
-        choice = {"index": 0, "text": _text(reply.text), "finish_reason": "stop", "logprobs": None}
-        return _json({**head, "choices": [choice], "usage": reply.usage})
-    steps: list[Step] = [
-        piece
-        if isinstance(piece, Gate)
-        else _frame({**head, "choices": [{"index": 0, "text": piece, "finish_reason": None, "logprobs": None}]})
-        for piece in _pieces(reply.text)
-    ]
-    return Raw(steps=[*steps, *reply.end])
-
-
-def _embeddings(body: dict[str, Any]) -> dict[str, Any]:
-    """A vector for each input: its length, then zeros; as numbers or as base64 of 32-bit floats."""
-    given = body["input"]
-    batch = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
-    size = body.get("dimensions") or 4
-    vectors = [[float(len(one)), *([0.0] * (size - 1))] for one in batch]
-    as_text = body.get("encoding_format") == "base64"
-    packed = [base64.b64encode(struct.pack(f"<{size}f", *vector)).decode() for vector in vectors]
-    data = [
-        {"object": "embedding", "index": index, "embedding": one}
-        for index, one in enumerate(packed if as_text else vectors)
-    ]
-    return {"object": "list", "model": body["model"], "data": data, "usage": {"prompt_tokens": 3, "total_tokens": 3}}
+        return whole({"object": "list", "data": listed})
 
 
 # ---------------------------------------------------------------- HTTP, by hand: a library would not let us misbehave

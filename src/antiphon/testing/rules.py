@@ -121,8 +121,8 @@ def check(raw: bytes, *, sdk: bool = True) -> Stream:
     events: list[dict[str, Any]] = []
     for number, frame in enumerate(frames):
         broken += [f"frame {number}: {problem}" for problem in _frame_problems(frame, events)]
+    state = _Order()
     if not broken:
-        state = _Order()
         for event in events:
             broken += [f"event {event['sequence_number']} {event['type']}: {x}" for x in state.problems(event)]
         broken += state.end()
@@ -273,9 +273,7 @@ def _part_event(state: Open, event: dict[str, Any]) -> Iterator[str]:
     """`content_part.added`, deltas, the kind's own done, `content_part.done`: in this order for each part."""
     kind, index, parts = event["type"], event["content_index"], state.parts
     if kind == "response.content_part.added":
-        if index != len(parts) or (parts and not parts[-1].done):
-            yield f"content_index {index} after {len(parts)} parts, or the part before it is open"
-        parts.append(Part(event["part"]["type"]))
+        yield from _part_added(parts, event)
         return
     if index >= len(parts):
         yield f"content_index {index} was never added"
@@ -284,11 +282,7 @@ def _part_event(state: Open, event: dict[str, Any]) -> Iterator[str]:
     if part.done:
         yield "the part is done already"
     if kind == "response.content_part.done":
-        part.done = True
-        if part.whole is None:
-            yield f"no response.{part.kind}.done before it"
-        if event["part"]["type"] != part.kind or event["part"].get(PART_TYPES[part.kind]) != part.whole:
-            yield f"part {event['part']!r} is not what was streamed: {part.whole!r}"
+        yield from _part_done(part, event)
     elif kind == f"response.{part.kind}.delta":
         if part.whole is not None:
             yield "a delta after the text was done"
@@ -299,6 +293,20 @@ def _part_event(state: Open, event: dict[str, Any]) -> Iterator[str]:
             yield f"deltas {part.pieces!r} do not make {part.whole!r}"
     elif not kind.endswith("annotation.added"):
         yield f"does not belong to a part of type {part.kind}"
+
+
+def _part_added(parts: list[Part], event: dict[str, Any]) -> Iterator[str]:
+    if event["content_index"] != len(parts) or (parts and not parts[-1].done):
+        yield f"content_index {event['content_index']} after {len(parts)} parts, or the part before it is open"
+    parts.append(Part(event["part"]["type"]))
+
+
+def _part_done(part: Part, event: dict[str, Any]) -> Iterator[str]:
+    part.done = True
+    if part.whole is None:
+        yield f"no response.{part.kind}.done before it"
+    if event["part"]["type"] != part.kind or event["part"].get(PART_TYPES[part.kind]) != part.whole:
+        yield f"part {event['part']!r} is not what was streamed: {part.whole!r}"
 
 
 def _field_event(state: Open, event: dict[str, Any]) -> Iterator[str]:

@@ -12,22 +12,53 @@ from antiphon.testing.rules import Broken, check
 Events = list[dict[str, Any]]
 
 RESPONSE: dict[str, Any] = {
-    **{"id": "resp_1", "object": "response", "created_at": 1, "status": "in_progress", "model": "m", "output": []},
-    **{"tools": [], "tool_choice": "auto", "truncation": "disabled", "parallel_tool_calls": True, "top_p": 1.0},
-    **{"text": {"format": {"type": "text"}}, "presence_penalty": 0.0, "frequency_penalty": 0.0, "top_logprobs": 0},
-    **{"temperature": 1.0, "store": True, "background": False, "service_tier": "default", "metadata": {}},
-    **{"completed_at": None, "incomplete_details": None, "previous_response_id": None, "instructions": None},
-    **{"error": None, "reasoning": None, "usage": None, "max_output_tokens": None, "max_tool_calls": None},
-    **{"safety_identifier": None, "prompt_cache_key": None},
+    "id": "resp_1",
+    "object": "response",
+    "created_at": 1,
+    "status": "in_progress",
+    "model": "m",
+    "output": [],
+    "tools": [],
+    "tool_choice": "auto",
+    "truncation": "disabled",
+    "parallel_tool_calls": True,
+    "top_p": 1.0,
+    "text": {"format": {"type": "text"}},
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "top_logprobs": 0,
+    "temperature": 1.0,
+    "store": True,
+    "background": False,
+    "service_tier": "default",
+    "metadata": {},
+    "completed_at": None,
+    "incomplete_details": None,
+    "previous_response_id": None,
+    "instructions": None,
+    "error": None,
+    "reasoning": None,
+    "usage": None,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "safety_identifier": None,
+    "prompt_cache_key": None,
 }
 USAGE = {
-    **{"input_tokens": 1, "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0}},
-    **{"output_tokens": 1, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 2},
+    "input_tokens": 1,
+    "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+    "output_tokens": 1,
+    "output_tokens_details": {"reasoning_tokens": 0},
+    "total_tokens": 2,
 }
 PART = {"type": "output_text", "text": "Hello", "annotations": [], "logprobs": []}
 MESSAGE = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [PART]}
 CALL = {
-    **{"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "f", "arguments": "{}"},
+    "type": "function_call",
+    "id": "fc_1",
+    "call_id": "call_1",
+    "name": "f",
+    "arguments": "{}",
     "status": "completed",
 }
 

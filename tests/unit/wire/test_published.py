@@ -96,7 +96,7 @@ DEVIATIONS: dict[str, str] = {
     "item: adds the type configuration_update": IN_PACKAGE,
     **{
         f"item image_generation_call: adds {name}": IN_PACKAGE
-        for name in "action background error output_format quality revised_prompt size svg_usage".split()
+        for name in ["action", "background", "error", "output_format", "quality", "revised_prompt", "size", "svg_usage"]
     },
     **{f"{place}: adds async": IN_PACKAGE for place in ("item custom_tool_call", "item function_call")},
     **{f"{place}: adds async": IN_PACKAGE for place in ("tool custom", "tool function")},
