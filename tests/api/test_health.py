@@ -1,10 +1,8 @@
 """Whether the server is alive, whether it can work, and what it shows a person."""
 
 import re
-from pathlib import Path
-
 from antiphon.testing.host import Host
-from antiphon.testing.server import Server, running
+from antiphon.testing.server import Server
 
 
 def test_a_server_with_a_host_is_alive_and_ready(server: Server) -> None:

@@ -72,7 +72,10 @@ def _encoded(answer: bytes, given: Embeddings, wanted: Encoding) -> bytes:
 
 
 def _encoding(embedding: Raw) -> Encoding:
-    return "base64" if bytes(memoryview(embedding)[:1]) == b'"' else "float"
+    first = bytes(memoryview(embedding)[:1])
+    if first not in (b'"', b"["):
+        raise ValueError("neither numbers nor base64")
+    return "base64" if first == b'"' else "float"
 
 
 def _vector(embedding: Raw) -> "array[float]":
