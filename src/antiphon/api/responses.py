@@ -1,6 +1,7 @@
 """The Responses resource: create, retrieve, list, delete, input items, token count."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -25,6 +26,7 @@ from antiphon.wire.events import TERMINAL, Event, frame
 from antiphon.wire.items import Item
 from antiphon.wire.responses import CountInputTokens, CreateResponse, Includable, InputTokens, ListQuery, Response
 
+log = logging.getLogger("antiphon.api")
 _journal = msgspec.msgpack.Decoder(Journal)
 
 
@@ -45,6 +47,8 @@ async def create_response(call: Call[CreateResponse, None]) -> Response | EventS
     run = await prepare(engine, call.body, caller)
     for name in run.warnings:
         call.warn(f"not obeyed: {name}")
+    if run.warnings:
+        log.info("parameters not obeyed", extra={"names": run.warnings, "request_id": call.request_id})
     emitter = Emitter(run.response, run.offers, engine.sealer.seal if run.sealed else None)
     access = replace(call.access, replay=replace(call.access.replay, origin=run.response.id))
     stored = run.response.store

@@ -93,8 +93,8 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     try:
         history = await _history(engine, create, caller.owner, conversation)
         context = [*history, *added]
+        _check_ids(context, len(history))
         _check_pairs(context, len(history))
-        known = {item.id for item in history}
         request = _model_request(create, resolved.model, _for_model(engine, context), offered, choice)
         return Run(
             response=_begun(engine, create, response_id, tools),
@@ -103,7 +103,6 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
             request=request,
             offers=offered,
             input=tuple(added),
-            appended=tuple(item for item in added if item.id not in known),
             conversation=conversation,
             sealed="reasoning.encrypted_content" in (create.include or ()),
             warnings=_warnings(create, resolved.provider.left_out(request), strict=engine.strict),
@@ -291,6 +290,16 @@ def _input_ids(response_id: str) -> Any:
         return child_id(response_id, prefix, count)
 
     return new
+
+
+def _check_ids(context: Sequence[Item], own: int) -> None:
+    """An item stands once in a context: what the history has already must not be sent again."""
+    known: set[str | None] = set()
+    for index, item in enumerate(context):
+        if item.id in known and index >= own:
+            message = f"Duplicate item found with id {item.id}. Remove duplicate items from your input and try again."
+            raise InvalidRequest(message, param=f"input[{index - own}].id", code="duplicate_item")
+        known.add(item.id)
 
 
 def _check_pairs(context: Sequence[Item], own: int) -> None:

@@ -42,7 +42,7 @@ class Run(Struct, frozen=True, kw_only=True):
     """Everything that is decided before the first byte: frozen, and plain data, so that it can be queued or stored.
 
     `response` is the response as it stands when it begins. `input` is what this request adds to the context, completed
-    with ids; `appended` the part of it that its conversation does not have yet. `warnings` name what was not obeyed.
+    with ids. `warnings` name what was not obeyed.
     """
 
     response: Response
@@ -51,7 +51,6 @@ class Run(Struct, frozen=True, kw_only=True):
     request: ModelRequest
     offers: Mapping[str, Offer]
     input: tuple[Item, ...]
-    appended: tuple[Item, ...] = ()
     conversation: str | None = None
     sealed: bool = False
     warnings: tuple[str, ...] = ()

@@ -131,19 +131,26 @@ async def test_an_incomplete_turn_is_appended_and_a_failed_one_is_not(bench):
 
 
 class FullDisk(Responses):
-    """Responses that can begin and cannot end."""
+    """Responses that can begin and fail, and never complete."""
 
-    async def finish(self, *_):
-        raise Unavailable("The disk is full.")
+    async def finish(self, owner, response, journal, *, turn=None):
+        if response.status != "failed":
+            raise Unavailable("The disk is full.")
+        await super().finish(owner, response, journal, turn=turn)
 
 
-async def test_a_response_that_cannot_be_stored_failed(bench):
+async def test_a_response_that_cannot_be_stored_failed_and_leaves_its_conversation_free(bench):
     bench = bench()
-    responses = FullDisk(bench.engine.responses._database)
-    bench.engine = replace(bench.engine, responses=responses)
-    response = await bench.response(input="hi")
+    conversation = await bench.conversation()
+    engine = bench.engine
+    bench.engine = replace(engine, responses=FullDisk(engine.responses._database))
+    response = await bench.response(input="hi", conversation=conversation)
     assert response.status == "failed"
-    assert "disk is full" in response.error.message
+    assert "could not be stored" in response.error.message
+    assert (await engine.responses.get("me", response.id)).status == "failed"
+    assert await items_of(bench, conversation) == []
+    bench.engine = engine
+    assert (await bench.response(input="again", conversation=conversation)).status == "completed"
 
 
 async def test_with_truncation_auto_older_turns_are_left_out_until_the_host_takes_it(bench):

@@ -227,6 +227,17 @@ async def test_a_conversation_shows_the_model_every_item_however_it_came_there(b
     assert bench.context() == ["one", "two", "between", "three"]
 
 
+async def test_an_item_that_the_history_has_already_is_refused(bench):
+    bench = bench()
+    first = await bench.response(input=[{"id": "msg_1", "role": "user", "content": "one"}])
+    with pytest.raises(InvalidRequest, match="msg_1") as refused:
+        await bench.prepared(
+            input=[{"type": "item_reference", "id": "msg_1"}, {"role": "user", "content": "two"}],
+            previous_response_id=first.id,
+        )
+    assert (refused.value.param, refused.value.code) == ("input[0].id", "duplicate_item")
+
+
 async def test_a_second_turn_on_a_conversation_is_refused_until_the_first_has_ended(bench):
     bench = bench()
     conversation = await bench.conversation()

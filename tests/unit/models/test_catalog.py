@@ -11,7 +11,7 @@ import pytest
 from antiphon.config import Host, ModelConfig, load
 from antiphon.errors import InvalidRequest, NotFound, Upstream
 from antiphon.exchange import Incoming
-from antiphon.models.base import NO_ACCESS, Access, ModelInfo, ModelRequest, ModelStream
+from antiphon.models.base import Access, ModelInfo, ModelRequest, ModelStream
 from antiphon.models.catalog import Catalog, Waits, catalog_of
 from antiphon.testing.host import Host as ScriptedHost
 
