@@ -300,7 +300,7 @@ def test_unset_parameters_are_not_invented_for_the_host(client: openai.OpenAI, h
 
 def test_unknown_fields_are_named_in_a_header(client: openai.OpenAI) -> None:
     got = client.responses.with_raw_response.create(
-        model=MODEL, input="Hi", extra_body={"frobnicate": 1}, context_management=[{"type": "compaction"}]
+        model=MODEL, input="Hi", extra_body={"frobnicate": 1, "context_management": [{"type": "compaction"}]}
     )
     assert "frobnicate" in got.headers["x-antiphon-warnings"]
     assert "context_management" in got.headers["x-antiphon-warnings"]

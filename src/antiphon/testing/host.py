@@ -74,7 +74,7 @@ __all__ = [
 class Request:
     """What arrived, and how it ended: `finished` when the answer went out whole, `aborted` when the client left."""
 
-    def __init__(self, method: str, path: str, headers: dict[str, str], body: bytes) -> None:
+    def __init__(self, method: str, path: str, *, headers: dict[str, str], body: bytes) -> None:
         self.method = method
         self.path = path
         self.headers = headers
@@ -270,7 +270,7 @@ async def _read_request(reader: asyncio.StreamReader, early: bytes) -> Request |
         await reader.readuntil(b"\r\n")
     else:
         body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return Request(method, path.partition("?")[0], headers, body)
+    return Request(method, path.partition("?")[0], headers=headers, body=body)
 
 
 async def _play(writer: asyncio.StreamWriter, answer: Raw) -> None:

@@ -7,6 +7,7 @@ the final response, and validity for the `openai` package's own type of each eve
 
 import functools
 import json
+import typing
 from collections.abc import Iterator
 from typing import Any
 
@@ -348,14 +349,17 @@ def _item_done(state: Open, event: dict[str, Any]) -> Iterator[str]:
         content = [(part["type"], part.get(PART_TYPES.get(part["type"], ""))) for part in item.get("content") or []]
         if content != [(part.kind, part.whole) for part in state.parts]:
             yield f"content {content!r} is not what was streamed"
-    for part in item.get("content") or [] if item["type"] == "message" else []:
-        if part["type"] == "output_text" and not (
-            isinstance(part.get("annotations"), list) and isinstance(part.get("logprobs"), list)
-        ):
-            yield "output_text without the arrays annotations and logprobs"
+    yield from _text_problems(item)
     for item_type, name in STREAMED_FIELDS.values():
         if item["type"] == item_type and item[name] != state.whole:
             yield f"{name} {item[name]!r} is not what was streamed: {state.whole!r}"
+
+
+def _text_problems(item: dict[str, Any]) -> Iterator[str]:
+    for part in item.get("content") or []:
+        arrays = (part.get("annotations"), part.get("logprobs"))
+        if part["type"] == "output_text" and not all(isinstance(array, list) for array in arrays):
+            yield "output_text without the arrays annotations and logprobs"
 
 
 # ---------------------------------------------------------------- the package's own types
@@ -364,8 +368,6 @@ def _item_done(state: Open, event: dict[str, Any]) -> Iterator[str]:
 @functools.cache
 def _sdk_types() -> dict[str, Any]:
     """The package's class for each event type. The package is needed only where streams are checked."""
-    import typing
-
     from openai.types.responses import ResponseStreamEvent
 
     union = typing.get_args(ResponseStreamEvent)[0]

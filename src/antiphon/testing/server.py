@@ -61,7 +61,7 @@ class Server:
         """A connection of one's own, for what a client library would smooth over."""
         return http.client.HTTPConnection(urlsplit(self.root).netloc, timeout=timeout_s)
 
-    def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Got:
+    def ask(self, method: str, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None) -> Got:
         """One request, `path` from the root; a body that is not bytes is sent as JSON."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         connection = self.connect()
@@ -75,7 +75,7 @@ class Server:
 
     def post(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Got:
         """A POST, `path` below `/v1`."""
-        return self.ask("POST", f"/v1{path}", body, headers)
+        return self.ask("POST", f"/v1{path}", body, headers=headers)
 
     def stream(self, **body: Any) -> rules.Stream:
         """A streamed response that keeps the rules of a stream; raises `rules.Broken` otherwise."""

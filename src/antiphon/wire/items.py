@@ -52,7 +52,7 @@ class InputFile(Sparse, kw_only=True, tag_field="type", tag="input_file"):
     prompt_cache_breakpoint: dict[str, Any] | None = None
 
 
-class AudioData(Struct):
+class AudioBytes(Struct):
     """Base64 audio and its format."""
 
     data: str
@@ -62,7 +62,7 @@ class AudioData(Struct):
 class InputAudio(Sparse, kw_only=True, tag_field="type", tag="input_audio"):
     """Audio for the model."""
 
-    input_audio: AudioData
+    input_audio: AudioBytes
 
 
 class TopLogprob(Struct, kw_only=True):
