@@ -11,12 +11,16 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any, Final, TextIO
 
 import msgspec
 from msgspec import Struct
 
 _PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+FRAMES_MAX: Final = 40
+CHAIN_MAX: Final = 4
+MESSAGE_CHARS_MAX: Final = 500
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -33,7 +37,7 @@ class JsonLines(logging.Formatter):
         }
         line.update((key, value) for key, value in vars(record).items() if key not in _PLAIN)
         if record.exc_info and record.exc_info[0] is not None:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = brief(record.exc_info[1])
         try:
             return msgspec.json.encode(line, enc_hook=repr).decode()
         except UnicodeEncodeError:  # half a character, as a client's path or an undecodable file name may have it
@@ -52,6 +56,45 @@ def configure(level: str, stream: TextIO | None = None) -> None:
         logger.handlers.clear()
         logger.propagate = name != "uvicorn.access"  # our own line says more
     logging.getLogger("asyncio").setLevel(max(_LEVELS[level], logging.WARNING))
+
+
+def brief(error: BaseException | None) -> str:
+    """The exception and its causes: types, cut messages, and where they came from.
+
+    Without source lines and within bounds: reading files and showing arguments takes seconds for deep or large
+    exceptions, during which nobody else is served.
+    """
+    lines: list[str] = []
+    current = error
+    for _ in range(CHAIN_MAX):
+        if current is None:
+            break
+        if lines:
+            lines.append("from:")
+        lines += [*_frames(current.__traceback__), f"{type(current).__qualname__}: {_message(current)}"]
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return "\n".join(lines)
+
+
+def _frames(traceback: TracebackType | None) -> list[str]:
+    frames: list[str] = []
+    while traceback is not None and len(frames) < FRAMES_MAX:
+        code = traceback.tb_frame.f_code
+        frames.append(f"{code.co_filename}:{traceback.tb_lineno} in {code.co_qualname}")
+        traceback = traceback.tb_next
+    if traceback is not None:
+        frames.append("...")
+    return frames
+
+
+def _message(error: BaseException) -> str:
+    """The exception's words, unless finding them would be work: a validation error may quote megabytes."""
+    args = error.args
+    if len(args) == 1 and isinstance(args[0], str):
+        return args[0][:MESSAGE_CHARS_MAX]
+    if all(isinstance(each, str | int | float | None) for each in args):
+        return ", ".join(str(each)[:MESSAGE_CHARS_MAX] for each in args[:5])
+    return f"({', '.join(type(each).__qualname__ for each in args[:5])})"
 
 
 class RequestEnded(Struct, frozen=True, kw_only=True):

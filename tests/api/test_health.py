@@ -1,6 +1,7 @@
 """Whether the server is alive, whether it can work, and what it shows a person."""
 
 import re
+
 from antiphon.testing.host import Host
 from antiphon.testing.server import Server
 

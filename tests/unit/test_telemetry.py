@@ -3,12 +3,13 @@
 import io
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from antiphon.telemetry import Counts, RequestEnded, Telemetry, configure, log_request
+from antiphon.telemetry import FRAMES_MAX, Counts, RequestEnded, Telemetry, brief, configure, log_request
 
 ENDED = RequestEnded(method="GET", route="/v1/models/{id}", status=200, ms=1.5, request_id="req_1")
 
@@ -79,3 +80,68 @@ def test_every_listener_hears_of_a_request(lines: Any) -> None:
     assert (counts.requests[key], counts.ms[key]) == (2, 3.0)
     assert [line["message"] for line in read()] == ["GET /v1/models/{id} 200"] * 2
     assert read()[0]["request_id"] == "req_1"
+
+
+# ---------------------------------------------------------------- tracebacks
+
+
+def raised(error: Exception, cause: Exception | None = None) -> Exception:
+    """The error as it is once it was raised."""
+
+    def throw() -> None:
+        raise error from cause
+
+    with pytest.raises(type(error)) as caught:
+        throw()
+    return caught.value
+
+
+def test_a_traceback_names_places_and_causes_without_source() -> None:
+    text = brief(raised(ValueError("outer"), KeyError("inner")))
+    assert "ValueError: outer" in text
+    assert "KeyError: inner" in text
+    assert "test_telemetry.py:" in text
+    assert "raise error" not in text
+
+
+def test_the_context_of_an_error_is_shown_unless_it_was_suppressed() -> None:
+    def inner(*, suppressed: bool) -> None:
+        try:
+            {}["inner"]
+        except KeyError as error:
+            other = ValueError("outer")
+            if suppressed:
+                raise other from None
+            other.__context__ = error
+            raise other  # noqa: B904 (its context is what this is about)
+
+    for suppressed in (True, False):
+        with pytest.raises(ValueError, match="outer") as caught:
+            inner(suppressed=suppressed)
+        assert ("inner" in brief(caught.value).replace("in test_telemetry", "").partition("from:")[2]) is not suppressed
+
+
+def test_a_deep_traceback_is_cut() -> None:
+    def deep(left: int) -> None:
+        if left:
+            deep(left - 1)
+        raise ValueError
+
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (it has no words)
+        deep(500)
+    assert len(brief(caught.value).splitlines()) <= FRAMES_MAX + 2
+
+
+class Slow(Exception):
+    """Takes long to show itself, as validation errors over large inputs do."""
+
+    def __str__(self) -> str:
+        raise AssertionError("nobody may ask")
+
+
+def test_what_is_expensive_to_show_is_not_shown() -> None:
+    began = time.perf_counter()
+    text = brief(raised(Slow(["x"] * 1_000_000, {"a": object()})))
+    assert "Slow: (list, dict)" in text
+    assert time.perf_counter() - began < 0.1
+    assert len(brief(raised(ValueError("x" * 1_000_000)))) < 2000

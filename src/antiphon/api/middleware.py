@@ -12,13 +12,13 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from antiphon.api.call import Call, Receive, Scope, Send
-from antiphon.api.errors import brief, internal, refusal
+from antiphon.api.errors import internal, refusal
 from antiphon.api.route import Route
 from antiphon.api.services import Services
 from antiphon.api.tasks import Gone
 from antiphon.config import ConfigError
 from antiphon.errors import ApiError, Internal
-from antiphon.telemetry import RequestEnded
+from antiphon.telemetry import RequestEnded, brief
 
 log = logging.getLogger("antiphon.api")
 

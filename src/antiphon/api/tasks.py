@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
 
-from antiphon.api.errors import brief
+from antiphon.telemetry import brief
 
 T = TypeVar("T")
 
