@@ -6,11 +6,13 @@ the file may be `env:NAME`: the value of that variable. An unknown key is an err
 Hosts that the environment names by itself (`OPENAI_API_KEY`, `OLLAMA_HOST`, ...) are added to the configured ones.
 """
 
+import contextlib
 import ipaddress
 import json
 import os
 import re
 import secrets
+import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -109,8 +111,11 @@ class Config(Struct, frozen=True, kw_only=True):
     ] = "antiphon"
     recordings_match: Annotated[
         Literal["strict", "tolerant"],
-        Meta(description="Match the whole canonical body, or only model, messages and tools."),
-    ] = "strict"
+        Meta(
+            description="Llama Stack's recordings: match their hash, or only model, messages and tools. "
+            "Our own are always matched in full."
+        ),
+    ] = "tolerant"
     replay_speed: Annotated[
         float, Meta(ge=0, description="Replay at this multiple of the recorded speed; 0: without waiting.")
     ] = 0.0
@@ -186,11 +191,11 @@ def load(
     tree = _read(Path(given), problems) if given else {}
     tree = _with_variables(tree, environ, problems)
     for name, value in _variables(environ).items():
-        problems += overlay(Config, tree, name.removeprefix(PREFIX).lower().split("__"), value, name)
+        problems += overlay(Config, tree, name.removeprefix(PREFIX).lower().split("__"), value=value, source=name)
     for path, value in (flags or {}).items():
         if value is not None:
-            problems += overlay(Config, tree, path.split("."), value, f"--{path.replace('_', '-')}")
-    config = build(Config, tree, "", problems)
+            problems += overlay(Config, tree, path.split("."), value=value, source=f"--{path.replace('_', '-')}")
+    config = build(Config, tree, "", problems=problems)
     if problems:
         raise ConfigError(problems)
     config = _completed(config, environ)
@@ -224,10 +229,13 @@ def secret(config: Config) -> bytes:
     path = Path(config.data_dir) / "secret.key"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(32))
-    except FileExistsError:
-        pass
+        if not path.exists():
+            # Whole or not at all: of two servers that start at once, both must read the same key.
+            with tempfile.NamedTemporaryFile(dir=path.parent) as made:
+                made.write(secrets.token_bytes(32))
+                made.flush()
+                with contextlib.suppress(FileExistsError):
+                    os.link(made.name, path)
     except OSError as error:
         raise ConfigError([f"data_dir: {config.data_dir} cannot be written: {error.strerror}."]) from error
     return path.read_bytes()
@@ -251,14 +259,15 @@ def _read(path: Path, problems: list[str]) -> dict[str, Any]:
     return {}
 
 
-def _with_variables(value: Any, environ: Mapping[str, str], problems: list[str], path: str = "") -> Any:
+def _with_variables(value: Any, environ: Mapping[str, str], problems: list[str], *, path: str = "") -> Any:
     """The same tree with every `env:NAME` replaced by that variable's value."""
     if isinstance(value, dict):
         return {
-            key: _with_variables(part, environ, problems, f"{path}.{key}".lstrip(".")) for key, part in value.items()
+            key: _with_variables(part, environ, problems, path=f"{path}.{key}".lstrip("."))
+            for key, part in value.items()
         }
     if isinstance(value, list):
-        return [_with_variables(part, environ, problems, f"{path}[{index}]") for index, part in enumerate(value)]
+        return [_with_variables(part, environ, problems, path=f"{path}[{index}]") for index, part in enumerate(value)]
     if isinstance(value, str) and value.startswith("env:"):
         name = value.removeprefix("env:").strip()
         if not environ.get(name):
@@ -413,7 +422,9 @@ def _wrong_host(at: str, name: str, given: HostConfig) -> Iterator[str]:
         if quirk not in known:
             yield f"{at}.quirks.{quirk}: there is no such quirk.{suggestion(quirk, known)}"
     problems: list[str] = []
-    build(Quirks, {key: value for key, value in given.quirks.items() if key in known}, f"{at}.quirks", problems)
+    build(
+        Quirks, {key: value for key, value in given.quirks.items() if key in known}, f"{at}.quirks", problems=problems
+    )
     yield from problems
 
 

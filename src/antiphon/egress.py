@@ -50,7 +50,7 @@ class LiveTransport:
         if "content-encoding" in headers:  # sent although we asked for identity; aiohttp has undone it
             del headers["content-encoding"]
             headers.pop("content-length", None)
-        return Incoming(response.status, headers, answer.pieces(), answer.close)
+        return Incoming(response.status, headers, answer.pieces(), closer=answer.close)
 
     async def close(self) -> None:
         """Closes all connections. A later `send` opens new ones."""

@@ -55,7 +55,7 @@ class Incoming:
     __slots__ = ("_closer", "headers", "pieces", "status")
 
     def __init__(
-        self, status: int, headers: Mapping[str, str], pieces: AsyncIterator[bytes], closer: "Closer | None" = None
+        self, status: int, headers: Mapping[str, str], pieces: AsyncIterator[bytes], *, closer: "Closer | None" = None
     ) -> None:
         self.status = status
         self.headers = headers
@@ -79,7 +79,9 @@ class Incoming:
 class Closer(Protocol):
     """Releases what an answer holds."""
 
-    async def __call__(self) -> None: ...
+    async def __call__(self) -> None:
+        """Does so."""
+        ...
 
 
 class Transport(Protocol):
@@ -89,6 +91,10 @@ class Transport(Protocol):
     from inside `pieces`), `ReplayMiss` where a recording was wanted and there is none. A status is never an error here.
     """
 
-    async def send(self, request: Outgoing) -> Incoming: ...
+    async def send(self, request: Outgoing) -> Incoming:
+        """The answer to the request, once its head is there."""
+        ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Ends what is still open."""
+        ...

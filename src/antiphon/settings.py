@@ -35,16 +35,16 @@ class Setting(Struct, frozen=True, kw_only=True):
         return PREFIX + self.path.replace(".", "__").replace("*", "NAME").upper()
 
 
-def build(kind: Any, value: Any, path: str, problems: list[str]) -> Any:
+def build(kind: Any, value: Any, path: str, *, problems: list[str]) -> Any:
     """`value` as `kind`. What does not fit is added to `problems` by its path, and a default stands in for it."""
     struct, part = _struct(kind), _dict_of(kind)
     if struct is None and part is None:
-        return _leaf(kind, value, path, problems)
+        return _leaf(kind, value, path, problems=problems)
     if not isinstance(value, dict):
         problems.append(f"{path}: expected a table, got {_shown(value)}.")
         return None
     if struct is None:
-        return {key: build(part, each, f"{path}.{key}", problems) for key, each in value.items()}
+        return {key: build(part, each, f"{path}.{key}", problems=problems) for key, each in value.items()}
     fields, built = _fields(struct), {}
     for key, each in value.items():
         at = f"{path}.{key}".lstrip(".")
@@ -52,13 +52,13 @@ def build(kind: Any, value: Any, path: str, problems: list[str]) -> Any:
             problems.append(f"{at}: there is no such setting.{suggestion(key, fields)}")
             continue
         before = len(problems)
-        made = build(fields[key], each, at, problems)
+        made = build(fields[key], each, at, problems=problems)
         if len(problems) == before:
             built[key] = made
     return struct(**built)
 
 
-def overlay(root: Any, tree: dict[str, Any], path: list[str], value: Any, source: str) -> list[str]:
+def overlay(root: Any, tree: dict[str, Any], path: list[str], *, value: Any, source: str) -> list[str]:
     """Puts `value` at `path` of the plain `tree`, read as what that setting is. Returns what is wrong with it."""
     kind = root
     for part in path:
@@ -128,7 +128,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f" There are: {', '.join(names)}." if len(names) <= 20 else ""
 
 
-def _leaf(kind: Any, value: Any, path: str, problems: list[str]) -> Any:
+def _leaf(kind: Any, value: Any, path: str, *, problems: list[str]) -> Any:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

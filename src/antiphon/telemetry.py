@@ -118,6 +118,7 @@ class Counts:
         self.ms: defaultdict[tuple[str, str, int], float] = defaultdict(float)
 
     def __call__(self, ended: RequestEnded) -> None:
+        """Counts one request."""
         key = (ended.method, ended.route, ended.status)
         self.requests[key] += 1
         self.ms[key] += ended.ms

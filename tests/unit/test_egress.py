@@ -339,5 +339,5 @@ async def test_a_body_beyond_its_bound_is_an_error_and_closes_the_answer() -> No
         closed.append(True)
 
     with pytest.raises(Upstream, match="more than the 3 bytes"):
-        await read_whole(Incoming(200, {}, pieces_of(b"ab", b"cd", b"ef"), close), bytes_max=3)
+        await read_whole(Incoming(200, {}, pieces_of(b"ab", b"cd", b"ef"), closer=close), bytes_max=3)
     assert closed == [True]

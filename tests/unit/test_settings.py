@@ -23,7 +23,7 @@ class Tree(Struct, frozen=True, kw_only=True):
 
 def built(value: Any) -> tuple[Any, list[str]]:
     problems: list[str] = []
-    return build(Tree, value, "", problems), problems
+    return build(Tree, value, "", problems=problems), problems
 
 
 def test_plain_values_become_the_tree() -> None:
@@ -46,11 +46,11 @@ def test_what_does_not_fit_is_told_by_path_and_replaced_by_its_default() -> None
 
 def test_an_overlay_reads_text_as_what_the_setting_is() -> None:
     plain: dict[str, Any] = {"leaf": {"kind": "b"}}
-    assert overlay(Tree, plain, ["leaf", "size"], "3", "X") == []
-    assert overlay(Tree, plain, ["leaves", "l", "size"], "null", "X") == []
-    assert overlay(Tree, plain, ["any", "deep"], "[1]", "X") == []
-    assert overlay(Tree, plain, ["any", "text"], "[1", "X") == []
-    assert overlay(Tree, plain, ["leaves", "m"], '{"size": 1}', "X") == []
+    assert overlay(Tree, plain, ["leaf", "size"], value="3", source="X") == []
+    assert overlay(Tree, plain, ["leaves", "l", "size"], value="null", source="X") == []
+    assert overlay(Tree, plain, ["any", "deep"], value="[1]", source="X") == []
+    assert overlay(Tree, plain, ["any", "text"], value="[1", source="X") == []
+    assert overlay(Tree, plain, ["leaves", "m"], value='{"size": 1}', source="X") == []
     assert plain == {
         "leaf": {"kind": "b", "size": 3},
         "leaves": {"l": {"size": None}, "m": {"size": 1}},

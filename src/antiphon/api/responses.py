@@ -53,7 +53,7 @@ async def create_response(call: Call[CreateResponse, None]) -> Response | EventS
     access = replace(call.access, replay=replace(call.access.replay, origin=run.response.id))
     stored = run.response.store
     patience_s = call.services.config.response_patience_s if call.body.stream else None
-    events = record(engine, run, emitter, stream(engine, run, emitter, access, patience_s))
+    events = record(engine, run, emitter, batches=stream(engine, run, emitter, access=access, patience_s=patience_s))
     if call.body.stream:
         return EventStream(_frames(events), detach=stored)
     return await call.until_gone(_last(events), detach=stored)
@@ -73,7 +73,7 @@ async def get_response(call: Call[None, RetrieveQuery]) -> Response | EventStrea
         message = f"Response {response_id} is {response.status}: its stream can be read again once it has ended."
         raise InvalidRequest(message, param="stream", code="response_not_finished")
     journal = _journal.decode(data) if data else Journal(service_tier=response.service_tier, sealed=False, events=[])
-    events = again(response, journal, offers(response.tools), call.services.engine.sealer.seal)
+    events = again(response, journal, offers(response.tools), seal=call.services.engine.sealer.seal)
     return EventStream(_once(events[(-1 if query.starting_after is None else query.starting_after) + 1 :]))
 
 

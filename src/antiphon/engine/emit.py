@@ -436,7 +436,7 @@ _TERMINAL_EVENTS: dict[ResponseStatus, type[ResponseEvent]] = {
 }
 
 
-def again(response: Response, journal: Journal, offers: Mapping[str, Offer], seal: Seal | None) -> list[Event]:
+def again(response: Response, journal: Journal, offers: Mapping[str, Offer], *, seal: Seal | None) -> list[Event]:
     """All events of a finished run, as they were sent, from its stored response and its journal."""
     begun = msgspec.structs.replace(
         response,

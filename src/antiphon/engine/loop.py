@@ -21,7 +21,7 @@ log = logging.getLogger("antiphon.engine")
 
 
 async def stream(
-    engine: Engine, run: Run, emitter: Emitter, access: Access, patience_s: float | None
+    engine: Engine, run: Run, emitter: Emitter, *, access: Access, patience_s: float | None
 ) -> AsyncGenerator[list[Event], None]:
     """The run's events, in batches that are ready together. Closing the generator aborts the model call.
 

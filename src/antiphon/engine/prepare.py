@@ -91,13 +91,13 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     if conversation is not None:
         await engine.conversations.claim(caller.owner, conversation, response_id)
     try:
-        history = await _history(engine, create, caller.owner, conversation)
+        history = await _history(engine, create, caller.owner)
         context = [*history, *added]
         _check_ids(context, len(history))
         _check_pairs(context, len(history))
-        request = _model_request(create, resolved.model, _for_model(engine, context), offered, choice)
+        request = _model_request(create, resolved.model, _for_model(engine, context), offered=offered, choice=choice)
         return Run(
-            response=_begun(engine, create, response_id, tools),
+            response=_begun(engine, create, response_id, tools=tools),
             owner=caller.owner,
             host=resolved.host,
             request=request,
@@ -119,9 +119,9 @@ async def prepare_count(engine: Engine, create: CreateResponse, caller: Caller) 
     offered = offers(decode_tools(create.tools, engine.limits.tools_max))
     choice = _choice(create.tool_choice, offered)
     added = complete_items(await _input(engine, create, caller), _input_ids("resp_0"))
-    history = await _history(engine, create, caller.owner, _conversation_id(create))
+    history = await _history(engine, create, caller.owner)
     model = (await engine.catalog.resolve(create.model, caller.access)).model if create.model else ""
-    return _model_request(create, model, _for_model(engine, [*history, *added]), offered, choice)
+    return _model_request(create, model, _for_model(engine, [*history, *added]), offered=offered, choice=choice)
 
 
 def trimmed(request: ModelRequest) -> ModelRequest | None:
@@ -268,7 +268,8 @@ async def _dereferenced(engine: Engine, items: list[Item], owner: str) -> list[I
     return items
 
 
-async def _history(engine: Engine, create: CreateResponse, owner: str, conversation: str | None) -> list[Item]:
+async def _history(engine: Engine, create: CreateResponse, owner: str) -> list[Item]:
+    conversation = _conversation_id(create)
     if conversation is not None:
         return await engine.conversations.history(owner, conversation)
     if create.previous_response_id is not None:
@@ -339,7 +340,7 @@ def _opened(engine: Engine, item: Reasoning, at: str) -> Reasoning:
 # ---------------------------------------------------------------- what comes of it
 
 
-def _begun(engine: Engine, create: CreateResponse, response_id: str, tools: list[Tool]) -> Response:
+def _begun(engine: Engine, create: CreateResponse, response_id: str, *, tools: list[Tool]) -> Response:
     conversation = _conversation_id(create)
     return Response(
         id=response_id,
@@ -378,7 +379,7 @@ def _text_config(text: TextConfig | None) -> TextConfig:
 
 
 def _model_request(
-    create: CreateResponse, model: str, items: list[Item], offered: Mapping[str, Offer], choice: Choice | None
+    create: CreateResponse, model: str, items: list[Item], *, offered: Mapping[str, Offer], choice: Choice | None
 ) -> ModelRequest:
     form = create.text.format if create.text else None
     return ModelRequest(

@@ -22,7 +22,7 @@ log = logging.getLogger("antiphon.engine")
 
 
 async def record(
-    engine: Engine, run: Run, emitter: Emitter, batches: AsyncGenerator[list[Event], None]
+    engine: Engine, run: Run, emitter: Emitter, *, batches: AsyncGenerator[list[Event], None]
 ) -> AsyncGenerator[list[Event], None]:
     """The same batches, each handed on only when what it announces is kept.
 
@@ -40,7 +40,7 @@ async def record(
             if isinstance(batch[-1], TERMINAL) and run.response.store:
                 kept = await _finish(engine, run, emitter)
                 if not kept:
-                    batch[-1] = await _give_up(engine, run, emitter, batch[-1].sequence_number)
+                    batch[-1] = await _give_up(engine, run, emitter, number=batch[-1].sequence_number)
             yield batch
     finally:
         await batches.aclose()
@@ -63,7 +63,7 @@ async def _finish(engine: Engine, run: Run, emitter: Emitter) -> bool:
     return True
 
 
-async def _give_up(engine: Engine, run: Run, emitter: Emitter, number: int) -> Event:
+async def _give_up(engine: Engine, run: Run, emitter: Emitter, *, number: int) -> Event:
     """A store that fails makes the run fail: what is not kept was not done. The failure is kept if that can be."""
     reason = ResponseError(code="server_error", message="The response could not be stored; the log says why.")
     failed = replace(emitter.response, status="failed", completed_at=None, incomplete_details=None, error=reason)

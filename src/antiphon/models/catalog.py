@@ -137,7 +137,7 @@ class Catalog:
             host=shelf.host.name,
             model=model,
             provider=shelf.provider,
-            info=shelf.info(model),
+            info=shelf.described(model),
         )
 
     def _find(self, target: str, name: str) -> "tuple[_Shelf, str] | None":
@@ -166,7 +166,7 @@ class Catalog:
 
     def learn_dimension(self, host: str, model: str, dimension: int) -> None:
         """Remembers how long this model's vectors are, from an answer to a request that did not choose `dimensions`."""
-        if (shelf := self._shelves.get(host)) is not None and shelf.info(model).dimension is None:
+        if (shelf := self._shelves.get(host)) is not None and shelf.described(model).dimension is None:
             shelf.learn(model, dimension)
 
     # ------------------------------------------------------------ all models
@@ -331,7 +331,7 @@ class _Shelf:
         """Whether the model is listed, or may be there although it is not."""
         return model in self._infos or not self.answering
 
-    def info(self, model: str) -> ModelInfo:
+    def described(self, model: str) -> ModelInfo:
         """What is known of a model, listed or not."""
         info = self._infos.get(model) or self._describe(ModelInfo(id=model))
         learned = self._learned.get(model)
@@ -399,7 +399,7 @@ class _Shelf:
 
 def _model(name: str, shelf: _Shelf, model: str) -> Model:
     """A model as the public API shows it."""
-    info, host = shelf.info(model), shelf.host.name
+    info, host = shelf.described(model), shelf.host.name
     metadata: dict[str, Any] = {}
     if info.dimension:
         metadata["embedding_dimension"] = info.dimension

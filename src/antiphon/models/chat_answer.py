@@ -207,7 +207,7 @@ class Answer:
         name = function.name or ""
         given = function.arguments
         text = "" if given is None else given if isinstance(given, str) else msgspec.json.encode(given).decode()
-        call = self._find(part.index, host_id, name, text)
+        call = self._find(part.index, host_id, name, text=text)
         if call is None:
             call = _Call(len(self._calls))
             self._calls.append(call)
@@ -225,7 +225,7 @@ class Answer:
             events.append(CallStart(call.number, call.host_id, call.name))
             events.extend(CallArguments(call.number, waiting) for waiting in call.texts)
 
-    def _find(self, index: int | None, host_id: str, name: str, text: str) -> _Call | None:
+    def _find(self, index: int | None, host_id: str, name: str, *, text: str) -> _Call | None:
         """The call that this part goes on with; None if it begins one.
 
         An index decides, unless the part says a name again where the call before it is complete, or under another id.

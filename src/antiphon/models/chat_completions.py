@@ -93,7 +93,7 @@ class ChatCompletions:
     async def open(self, request: ModelRequest, access: Access = NO_ACCESS) -> ChatStream:
         """Starts a model call; returns once the host has accepted it."""
         body = _encode(chat_request(request, self._host.quirks))
-        incoming = await self._send("POST", self._host.quirks.chat_path, body, access)
+        incoming = await self._send("POST", self._host.quirks.chat_path, body, access=access)
         reader = ChunkReader(self._host.name, secrets=self._secrets(access))
         return ChatStream(incoming, reader, bytes_max=self._host.answer_bytes_max)
 
@@ -103,11 +103,11 @@ class ChatCompletions:
 
     async def post(self, path: str, body: bytes, access: Access = NO_ACCESS) -> Incoming:
         """Sends a body as it is to one of the host's OpenAI-shaped routes; the answer comes back as it is."""
-        return await self._send("POST", self._paths.get(path, path), body, access)
+        return await self._send("POST", self._paths.get(path, path), body, access=access)
 
     async def models(self, access: Access = NO_ACCESS) -> list[ModelInfo]:
         """The models that the host lists, in whichever of the known forms."""
-        incoming = await self._send("GET", self._host.quirks.models_path, b"", access)
+        incoming = await self._send("GET", self._host.quirks.models_path, b"", access=access)
         body = await read_whole(incoming, bytes_max=self._host.answer_bytes_max)
         try:
             return models_in(msgspec.json.decode(body))
@@ -118,7 +118,7 @@ class ChatCompletions:
 
     # ------------------------------------------------------------ the exchange
 
-    async def _send(self, method: str, path: str, body: bytes, access: Access) -> Incoming:
+    async def _send(self, method: str, path: str, body: bytes, *, access: Access) -> Incoming:
         """An answer of status 200; every other one is raised as what it says."""
         request = Outgoing(
             method=method,

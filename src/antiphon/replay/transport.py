@@ -149,7 +149,7 @@ async def _record(request: Outgoing, live: Transport, recorder: Recorder, *, rep
         if replaces:  # asked to record whatever happens; otherwise the next attempt may do better
             await tape.keep(Answer(status=0, end=_end_of(error), message=error.message))
         raise
-    return Incoming(answer.status, answer.headers, tape.pieces(answer), tape.closer(answer))
+    return Incoming(answer.status, answer.headers, tape.pieces(answer), closer=tape.closer(answer))
 
 
 class _Tape:

@@ -149,7 +149,7 @@ class ScriptedTransport:
             if not over.is_set():
                 self.aborted.append(request)
 
-        return Incoming(answer.status, answer.headers, _pieces(answer.pieces, over), close)
+        return Incoming(answer.status, answer.headers, _pieces(answer.pieces, over), closer=close)
 
     async def close(self) -> None:
         """Nothing to release."""

@@ -29,7 +29,7 @@ class Host:
         self.read = 0
 
     async def post(self) -> Incoming:
-        return Incoming(200, self.headers, self._said(), self._close)
+        return Incoming(200, self.headers, self._said(), closer=self._close)
 
     async def _said(self):
         for piece in self.pieces:

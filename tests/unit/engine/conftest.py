@@ -46,7 +46,9 @@ class Bench:
         """All events of a request, recorded."""
         run = await self.prepared(**body)
         emitter = Emitter(run.response, run.offers)
-        batches = record(self.engine, run, emitter, stream(self.engine, run, emitter, NO_ACCESS, None))
+        batches = record(
+            self.engine, run, emitter, batches=stream(self.engine, run, emitter, access=NO_ACCESS, patience_s=None)
+        )
         return [event async for batch in batches for event in batch]
 
     async def response(self, **body: object) -> Response:

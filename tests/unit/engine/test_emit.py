@@ -308,4 +308,4 @@ def test_a_run_is_shown_again_from_its_journal_byte_for_byte(model_events):
     journal = Journal(service_tier=begun().service_tier, sealed=False, events=emitter.journal)
     stored = msgspec.msgpack.decode(msgspec.msgpack.encode(journal), type=Journal)
     response = msgspec.json.decode(msgspec.json.encode(emitter.response), type=Response)
-    assert msgspec.json.encode(again(response, stored, offers(TOOLS), None)) == msgspec.json.encode(events)
+    assert msgspec.json.encode(again(response, stored, offers(TOOLS), seal=None)) == msgspec.json.encode(events)

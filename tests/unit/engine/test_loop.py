@@ -1,16 +1,14 @@
-"""The loop and its recorder: exactly one end, and nothing announced that is not kept."""
+"""The loop: whatever happens, exactly one end."""
 
 import asyncio
 
 import pytest
-from msgspec.structs import replace
 
 from antiphon.engine.emit import Emitter
 from antiphon.engine.loop import stream
 from antiphon.engine.record import record
-from antiphon.errors import ContextTooLong, NotFound, RateLimited, Unavailable, Upstream, UpstreamRejected
+from antiphon.errors import ContextTooLong, RateLimited, Upstream, UpstreamRejected
 from antiphon.models.base import NO_ACCESS, CallArguments, CallStart, Finish, Text
-from antiphon.stores.responses import Responses
 from antiphon.testing.provider import HANG, Script, text
 from antiphon.wire.events import event_type
 from antiphon.wire.responses import ListQuery
@@ -18,13 +16,6 @@ from antiphon.wire.responses import ListQuery
 
 def types(events):
     return [event_type(event) for event in events]
-
-
-async def items_of(bench, conversation):
-    return [
-        "".join(part.text for part in item.content)
-        for item in await bench.engine.conversations.history("me", conversation)
-    ]
 
 
 async def test_a_rejection_before_the_first_event_is_the_clients_http_error(bench):
@@ -74,83 +65,24 @@ async def test_a_late_rejection_is_an_event_once_patience_is_over(bench):
     bench.provider.open = slow
     run = await bench.prepared(input="hi")
     emitter = Emitter(run.response, run.offers)
-    batches = stream(bench.engine, run, emitter, NO_ACCESS, 0)
+    batches = stream(bench.engine, run, emitter, access=NO_ACCESS, patience_s=0)
     assert types(await anext(batches)) == ["response.created", "response.in_progress"]
     gate.set()
     last = await anext(batches)
     assert last[-1].response.error.code == "rate_limit_exceeded"
 
 
-async def test_a_response_can_be_retrieved_before_its_first_event_is_seen(bench):
-    bench = bench()
-    run = await bench.prepared(input="hi")
-    emitter = Emitter(run.response, run.offers)
-    batches = record(bench.engine, run, emitter, stream(bench.engine, run, emitter, NO_ACCESS, None))
-    await anext(batches)
-    assert (await bench.engine.responses.get("me", run.response.id)).status == "in_progress"
-    await batches.aclose()
-
-
 async def test_closing_the_stream_gives_up_the_model_call(bench):
     bench = bench(Script([[Text("half")], HANG]))
     run = await bench.prepared(input="hi", store=False)
     emitter = Emitter(run.response, run.offers)
-    batches = record(bench.engine, run, emitter, stream(bench.engine, run, emitter, NO_ACCESS, None))
+    batches = record(
+        bench.engine, run, emitter, batches=stream(bench.engine, run, emitter, access=NO_ACCESS, patience_s=None)
+    )
     await anext(batches)
     await anext(batches)
     await batches.aclose()
     assert len(bench.provider.aborted) == 1
-
-
-async def test_store_false_leaves_no_row_and_adds_nothing_to_the_conversation(bench):
-    bench = bench()
-    conversation = await bench.conversation()
-    response = await bench.response(input="hi", store=False, conversation=conversation)
-    assert response.status == "completed"
-    with pytest.raises(NotFound):
-        await bench.engine.responses.get("me", response.id)
-    assert await items_of(bench, conversation) == []
-    await bench.prepared(input="free again", conversation=conversation)
-
-
-async def test_a_completed_turn_is_appended_once_and_in_order(bench):
-    bench = bench(text("two"), text("four"))
-    conversation = await bench.conversation()
-    await bench.response(input="one", conversation=conversation)
-    await bench.response(input="three", conversation=conversation)
-    assert await items_of(bench, conversation) == ["one", "two", "three", "four"]
-
-
-async def test_an_incomplete_turn_is_appended_and_a_failed_one_is_not(bench):
-    bench = bench(Script([[Text("cut"), Finish("length")]]), Script([[Text("x")], Upstream("gone")]), text("ok"))
-    conversation = await bench.conversation()
-    assert (await bench.response(input="one", conversation=conversation)).status == "incomplete"
-    assert (await bench.response(input="lost", conversation=conversation)).status == "failed"
-    assert (await bench.response(input="two", conversation=conversation)).status == "completed"
-    assert await items_of(bench, conversation) == ["one", "cut", "two", "ok"]
-
-
-class FullDisk(Responses):
-    """Responses that can begin and fail, and never complete."""
-
-    async def finish(self, owner, response, journal, *, turn=None):
-        if response.status != "failed":
-            raise Unavailable("The disk is full.")
-        await super().finish(owner, response, journal, turn=turn)
-
-
-async def test_a_response_that_cannot_be_stored_failed_and_leaves_its_conversation_free(bench):
-    bench = bench()
-    conversation = await bench.conversation()
-    engine = bench.engine
-    bench.engine = replace(engine, responses=FullDisk(engine.responses._database))
-    response = await bench.response(input="hi", conversation=conversation)
-    assert response.status == "failed"
-    assert "could not be stored" in response.error.message
-    assert (await engine.responses.get("me", response.id)).status == "failed"
-    assert await items_of(bench, conversation) == []
-    bench.engine = engine
-    assert (await bench.response(input="again", conversation=conversation)).status == "completed"
 
 
 async def test_with_truncation_auto_older_turns_are_left_out_until_the_host_takes_it(bench):
