@@ -214,3 +214,25 @@ def test_an_unknown_conversation_is_a_404(server: Server, client: openai.OpenAI,
     with pytest.raises(openai.NotFoundError):
         client.conversations.items.retrieve("msg_unknown", conversation_id=client.conversations.create().id)
     assert not host.calls
+
+
+def test_appends_at_the_same_time_leave_each_batch_whole(server: Server, client: openai.OpenAI) -> None:
+    made = client.conversations.create()
+
+    def append(writer: int) -> None:
+        for turn in range(6):
+            items = [{"role": "user", "content": f"{writer}.{turn}.{index}"} for index in range(4)]
+            assert server.post(f"/conversations/{made.id}/items", {"items": items}).status == 200
+
+    writers = [threading.Thread(target=append, args=(writer,)) for writer in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    found = texts(client, made.id)
+    batches = [found[at : at + 4] for at in range(0, len(found), 4)]
+    assert all([text.rpartition(".")[2] for text in batch] == ["0", "1", "2", "3"] for batch in batches)
+    assert all(len({text.rpartition(".")[0] for text in batch}) == 1 for batch in batches)
+    for writer in range(4):
+        turns = [batch[0] for batch in batches if batch[0].startswith(f"{writer}.")]
+        assert turns == [f"{writer}.{turn}.0" for turn in range(6)]

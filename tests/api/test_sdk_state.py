@@ -4,7 +4,9 @@ import json
 from typing import Any
 
 import openai
+import pydantic
 import pytest
+from openai.types.responses import ResponseItem
 
 from antiphon.testing.host import RESET, Call, Gate, Host, Reply
 from antiphon.testing.rules import check
@@ -211,3 +213,24 @@ def test_a_response_is_retrievable_while_it_runs(server: Server, host: Host) -> 
     answer.read()
     assert server.get(f"/responses/{response_id}").json["status"] == "completed"
     connection.close()
+
+
+def test_listed_items_are_what_the_clients_types_say(server: Server, client: openai.OpenAI) -> None:
+    image = {"type": "input_image", "image_url": "https://example.org/a.png"}
+    given: Any = [
+        {"role": "user", "content": [{"type": "input_text", "text": "Hi"}, image]},
+        {"role": "assistant", "content": "I said"},
+        {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": "1"},
+        {"type": "reasoning", "summary": []},
+    ]
+    created = client.responses.create(model=MODEL, input=given)
+    kinds = pydantic.TypeAdapter(ResponseItem)
+    listed = server.get(f"/responses/{created.id}/input_items?order=asc").json["data"]
+    assert [kinds.validate_python(item, strict=True).type for item in listed] == [
+        "message",
+        "message",
+        "function_call",
+        "function_call_output",
+        "reasoning",
+    ]

@@ -5,7 +5,16 @@ from typing import Any
 
 from msgspec import structs
 
-from antiphon.wire.items import ID_PREFIXES, InputText, Item, Message, OutputText
+from antiphon.wire.items import (
+    ID_PREFIXES,
+    CustomToolCallOutput,
+    FunctionCallOutput,
+    InputImage,
+    InputText,
+    Item,
+    Message,
+    OutputText,
+)
 
 _WITH_STATUS = frozenset(kind for kind in ID_PREFIXES if "status" in kind.__struct_fields__)  # type: ignore[attr-defined]
 
@@ -29,4 +38,17 @@ def _complete(item: Item, new_child: Callable[[str], str]) -> Item:
     if isinstance(item, Message) and isinstance(item.content, str):
         part = OutputText if item.role == "assistant" else InputText
         changes["content"] = [part(text=item.content)]
+    elif isinstance(item, Message) and any(map(_lacks_detail, item.content)):
+        changes["content"] = [_with_detail(part) for part in item.content]
+    elif isinstance(item, FunctionCallOutput | CustomToolCallOutput) and any(map(_lacks_detail, item.output)):
+        changes["output"] = [_with_detail(part) for part in item.output]
     return structs.replace(item, **changes) if changes else item
+
+
+def _lacks_detail(part: object) -> bool:
+    """Clients' types require the detail of an image that they read, but not of one that they send."""
+    return isinstance(part, InputImage) and part.detail is None
+
+
+def _with_detail(part: Any) -> Any:
+    return structs.replace(part, detail="auto") if _lacks_detail(part) else part

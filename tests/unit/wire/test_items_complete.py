@@ -77,3 +77,17 @@ def _value(field: structs.FieldInfo) -> object:
 def test_the_table_of_prefixes_covers_what_may_come_without_an_id():
     optional = {kind for kind in wire.Item.__args__ if not structs.fields(kind)[0].required and kind is not None}
     assert {kind.__name__ for kind in optional - set(ID_PREFIXES)} <= {"CompactionTrigger"}
+
+
+@pytest.mark.parametrize(
+    ("field", "item"),
+    [
+        ("content", b'{"type": "message", "role": "user", "content": [{"type": "input_image", "image_url": "u"}]}'),
+        ("output", b'{"type": "function_call_output", "call_id": "c", "output": [{"type": "input_image"}]}'),
+    ],
+)
+def test_an_image_without_a_detail_gets_the_one_that_readers_require(field: str, item: bytes) -> None:
+    (given,) = decode_items(b"[" + item + b"]")
+    (done,) = complete_items([given], numbered())
+    assert [part.detail for part in getattr(done, field)] == ["auto"]
+    assert [part.detail for part in getattr(given, field)] == [None]
