@@ -6,10 +6,11 @@
 #   make check    lint, format, types, import contract
 #   make bench    CPU per request and per event, as a ratio to the model host alone
 #   make docs     write docs/reference from routes, settings and errors
+#   make demo-recording   record anew what the demo plays
 #   make lock     pin all dependencies anew, after a change of pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench docs lock clean
+.PHONY: help setup demo serve test check bench docs demo-recording lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -56,6 +57,9 @@ bench: $(READY)
 
 docs: $(READY)
 	@$(BIN)/python scripts/docs.py --write
+
+demo-recording: $(READY)
+	@$(BIN)/python scripts/record_demo.py
 
 lock: $(READY)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv

@@ -1,32 +1,75 @@
-"""Makes the recording that ships with the package: plays the demo against a scripted model host, recording.
+"""Records anew what `antiphon demo` plays, after a change of what is sent to model hosts: `make demo-recording`.
 
-There is no real model behind it: the answers stand below. Run `python scripts/record_demo.py` after changing the demo.
+The model is a script; what it says is streamed at a pace that a person can follow.
 """
 
-import os
-import shutil
+import itertools
+import json
+import tempfile
+from pathlib import Path
+from typing import Final
 
 from antiphon import demo
+from antiphon.replay.recording import Answer, Exchange, Frame, Scenario, read_scenario, write_scenario
 from antiphon.testing.host import Call, Host, Reply
+from antiphon.testing.server import running
 
-ANSWERS = [
-    Reply(text=["An antiphon ", "is a song ", "in which ", "two choirs ", "answer ", "each other, ", "line by line."]),
-    Reply(calls=[Call(name="get_weather", arguments=['{"city"', ': "Lisbon"}'], id="call_weather_1")]),
-    Reply(text=["Yes: ", "it is raining in Lisbon, ", "at 14 degrees. ", "Take the umbrella."]),
-    Reply(text=["Nice to meet you, Ada. ", "Beetles are a fine thing to collect."]),
-    Reply(text=["You collect beetles, ", "and your name is Ada."]),
-]
+FIRST_MS: Final = 250
+NEXT_MS: Final = 45
+
+SCRIPT: Final = (
+    "An antiphon is a song in which two choirs answer each other, line by line.",
+    Call(name="get_weather", arguments=json.dumps({"city": "Lisbon"}), id="call_weather_1"),
+    "Yes: it is raining in Lisbon, at 14 degrees. Take the umbrella.",
+    "Nice to meet you, Ada. Beetles are a fine thing to collect.",
+    "You collect beetles, and your name is Ada.",
+)
+
+
+def record(folder: Path) -> Path:
+    """Plays the demo on the scripted model; returns the recording."""
+    with Host(models=["storyteller"]) as host:
+        host.answer(*(_reply(said) for said in SCRIPT))
+        settings = {
+            "mode": "record",
+            "recordings": str(folder / "recordings"),
+            "hosts": {"demo": {"base_url": host.url, "preset": "custom"}},
+        }
+        with running(settings, folder) as server:
+            demo.run(server.url)
+    (made,) = (folder / "recordings").glob("*.json")
+    return made
+
+
+def _reply(said: str | Call) -> Reply:
+    if isinstance(said, Call):
+        return Reply(calls=[said])
+    words = said.split(" ")
+    return Reply(text=[*(f"{word} " for word in words[:-1]), words[-1]])
+
+
+def paced(answer: Answer) -> Answer:
+    """The same answer with each event in a frame of its own, one after the other."""
+    events = [event + b"\n\n" for event in answer.body.split(b"\n\n") if event]
+    if answer.headers.get("content-type") != "text/event-stream":
+        return answer
+    frames = tuple(
+        Frame(at_ms, event) for at_ms, event in zip(itertools.count(FIRST_MS, NEXT_MS), events, strict=False)
+    )
+    return Answer(status=answer.status, headers=answer.headers, frames=frames)
 
 
 def main() -> None:
-    """Replaces the recording."""
-    shutil.rmtree(demo.RECORDINGS, ignore_errors=True)
-    with Host(models=["storyteller"]) as host:
-        host.answer(*ANSWERS)
-        os.environ["ANTIPHON_FIND_HOSTS"] = "false"
-        os.environ["ANTIPHON_HOSTS__DEMO__BASE_URL"] = host.url
-        with demo.serving("--mode", "record", "--recordings", str(demo.RECORDINGS)) as root:
-            demo.run(f"{root}/v1")
+    """Writes the recording into the package."""
+    with tempfile.TemporaryDirectory() as folder:
+        stored = read_scenario(record(Path(folder)))
+    exchanges = tuple(
+        Exchange(request=each.request, answer=paced(each.parsed_answer()), origin=each.origin)
+        for each in stored.exchanges
+    )
+    file = demo.RECORDINGS / "default.json"
+    write_scenario(file, Scenario(name=stored.scenario, exchanges=exchanges))
+    print(f"\n{file}: {len(exchanges)} exchanges")
 
 
 if __name__ == "__main__":

@@ -72,10 +72,10 @@ def test_configurations_are_valid_settings(text, tmp_path):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_in_the_pages_exist(page):
     text = "\n".join(found["text"] for found in BLOCK.finditer(page.read_text(encoding="utf-8")))
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for line in re.findall(r"^.*?\bantiphon ((?:serve|check|models|recordings|demo)\b[^\n#&`]*)", text, re.MULTILINE):
         assert cli.parser().parse_args(shlex.split(line)).run
-    for target in re.findall(r"(?:^|\s)make ([a-z]+)", text):
+    for target in re.findall(r"(?:^|\s)make ([a-z-]+)", text):
         assert target in targets, f"make {target}"
 
 

@@ -27,7 +27,7 @@ MAY_SKIP = "conftest.py"  # the folder of recordings beside the repository is no
 
 NO_UNIT_TEST = {
     "app.py": "the composition root: every test in tests/api goes through it",
-    "demo.py": "tests/api runs `antiphon demo`",
+    "demo.py": "tests/docs/test_demo.py",
     "check.py": "tests/unit/test_cli.py",
     "clock.py": "three lines",
     "exchange.py": "the seam's types; tests/unit/test_egress.py and tests/replay",

@@ -1,0 +1,32 @@
+"""`antiphon demo` is the first thing that people see: it runs, offline, on what is shipped."""
+
+import os
+import subprocess
+import sys
+
+import record_demo
+
+from antiphon import demo
+from antiphon.replay.recording import read_scenario
+
+
+def test_the_demo_plays_all_its_scenes_offline(tmp_path):
+    keep = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    command = [sys.executable, "-m", "antiphon.cli", "demo"]
+    got = subprocess.run(command, env={**keep, "HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60)
+
+    assert got.returncode == 0, got.stderr
+    for said in record_demo.SCRIPT:
+        assert (said if isinstance(said, str) else said.name) in got.stdout
+    assert "holds 4 items" in got.stdout
+    assert "OPENAI_API_KEY" in got.stdout, "it says how to go on"
+
+
+def test_the_shipped_recording_is_what_recording_gives_now(tmp_path, capsys):
+    made = read_scenario(record_demo.record(tmp_path))
+    shipped = read_scenario(demo.RECORDINGS / "default.json")
+
+    assert [each.request.body for each in made.exchanges] == [each.request.body for each in shipped.exchanges], (
+        "run `make demo-recording`"
+    )
+    assert "collect beetles" in capsys.readouterr().out
