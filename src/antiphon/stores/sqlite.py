@@ -82,8 +82,8 @@ class Sqlite:
     def __init__(self, path: Path | None, sync: Sync) -> None:
         self._log = None if path is None else f"{path}-wal"
         self._full = sync == "full"
-        with _translated():
-            self._writing = _connect(path)
+        with _translated(), contextlib.ExitStack() as opened:  # what was opened is closed again if the rest fails
+            self._writing = _connect(path, opened)
             if sync == "off":
                 self._writing.execute("PRAGMA synchronous = OFF")
             self._reading = self._long = self._writing
@@ -92,9 +92,10 @@ class Sqlite:
                 self._writing.execute("PRAGMA wal_autocheckpoint = 0")
                 self._writing.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_MAX}")
                 self._writing.execute("PRAGMA busy_timeout = 0")
-                self._reading = _connect(path)
+                self._reading = _connect(path, opened)
                 self._reading.set_progress_handler(_stop, INLINE_STEPS_MAX)
-                self._long = _connect(path)
+                self._long = _connect(path, opened)
+            opened.pop_all()
         self._gathered: list[_Write] = []
         self._unflushed: list[_Result] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -287,7 +288,7 @@ def _tell(results: list[_Result]) -> None:
 # ---------------------------------------------------------------- connections, and what runs on threads
 
 
-def _connect(path: Path | None) -> sqlite3.Connection:
+def _connect(path: Path | None, opened: contextlib.ExitStack) -> sqlite3.Connection:
     """A connection that leaves transactions to us and may change threads: each has one user at a time."""
     connection = sqlite3.connect(
         ":memory:" if path is None else path,
@@ -296,6 +297,7 @@ def _connect(path: Path | None) -> sqlite3.Connection:
         check_same_thread=False,
         cached_statements=_STATEMENT_CACHE,
     )
+    opened.callback(connection.close)
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection
