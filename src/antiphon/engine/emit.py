@@ -85,7 +85,7 @@ class _OpenPart:
     def part(self) -> OutputPart:
         text = "".join(self.texts)
         if self.kind == "text":
-            return OutputText(text=text, annotations=[], logprobs=self.logprobs)
+            return OutputText(text=text, annotations=[], logprobs=self.logprobs[:])
         return Refusal(text) if self.kind == "refusal" else ReasoningText(text)
 
 
