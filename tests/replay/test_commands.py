@@ -25,7 +25,8 @@ def run(capsys: pytest.CaptureFixture[str]) -> Any:
         parser = argparse.ArgumentParser()
         add_commands(parser.add_subparsers(required=True))
         args = parser.parse_args(["recordings", *map(str, words)])
-        return args.run(args), capsys.readouterr().out
+        code, printed = args.run(args), capsys.readouterr()
+        return code, printed.err if code == 2 else printed.out
 
     return command
 
@@ -71,6 +72,12 @@ def test_why_names_the_recording_that_answers(run: Any, directory: Path, tmp_pat
     code, printed = run("why", request, "--recordings", directory)
     assert code == 0
     assert "answered by b.json#2 of scenario 'b'" in printed
+
+
+def test_why_takes_the_model_as_clients_name_it(run: Any, directory: Path, tmp_path: Path) -> None:
+    request = tmp_path / "request.json"
+    request.write_text(json.dumps({**exchange("more").request.body, "stream": True, "model": "local/m"}))
+    assert "answered by b.json#2" in run("why", request, "--recordings", directory)[1]
 
 
 def test_why_tells_what_is_nearest_and_where_it_differs(run: Any, directory: Path, tmp_path: Path) -> None:
@@ -182,17 +189,28 @@ def test_export_cuts_one_response_out(run: Any, directory: Path, tmp_path: Path)
     assert scenario.exchanges[0].parsed_answer().body == b"hello"
 
 
+def test_export_joins_the_turns_of_a_chain(run: Any, directory: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    assert run("export", "resp_2", "resp_1", "--recordings", directory, "--out", out)[0] == 0
+    assert [each.origin for each in read_scenario(out).exchanges] == ["resp_1", "resp_2"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("export", "resp_9", "--recordings", "{dir}", "--out", "x.json"), "no exchange that was made for 'resp_9'"),
         (("list", "--recordings", "{dir}/nowhere"), "does not exist"),
+        (("list", "--recordings", "{dir}/a.json"), "is no directory"),
         (("scrub", "--recordings", "{dir}/nowhere"), "is no directory"),
+        (("verify", "--recordings", "{dir}/empty"), "nothing to verify"),
+        (("import", "{dir}", "{dir}/out"), "no recording in Llama Stack's format"),
+        (("export", "resp_1", "--recordings", "{dir}", "--out", "{dir}/a.json/x.json"), "a.json"),
         (("scrub", "--recordings", "{dir}", "--pattern", "("), "no regular expression"),
         (("why", "{dir}/nothing.json", "--recordings", "{dir}"), "holds no request"),
     ],
 )
 def test_what_goes_wrong_is_said_in_one_line(run: Any, directory: Path, words: tuple[str, ...], said: str) -> None:
+    (directory / "empty").mkdir()
     code, printed = run(*(word.format(dir=directory) for word in words))
     assert code == 2
     assert said in printed

@@ -1,6 +1,7 @@
 """No secret reaches a recording, and nothing else is lost."""
 
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -99,6 +100,36 @@ def test_a_secret_is_found_across_any_boundaries(data: st.DataObject, parts: lis
     clean = redact.pieces(pieces)
     assert len(clean) == len(pieces)
     assert b"".join(clean).decode() == redact.text(whole.decode())
+
+
+def events(*texts: str, **more: Any) -> list[bytes]:
+    """A stream that says these texts, one an event, on the second of two calls."""
+    said = [{"tool_calls": [{"index": 1, "function": {"arguments": text}}], **more} for text in texts]
+    return [b"data: %b\n\n" % json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode() for delta in said]
+
+
+def test_a_secret_that_a_model_says_token_by_token_is_found() -> None:
+    cleaned = redact.pieces(events("key sk-", "proj-abc", "DEF1234567890", "abcdef", " noted", content="x"))
+    wanted = events(f"key {REDACTED}", "", "", "", " noted", content="x")
+    assert [json.loads(each[6:]) for each in cleaned] == [json.loads(each[6:]) for each in wanted]
+    assert cleaned[-1] == wanted[-1]
+    assert b"local" not in b"".join(redact.pieces(events("your local", "-key", "-1"), ["local-key-1"]))
+    assert b"hunter" not in b"".join(redact.pieces(events('{"pass', 'word": "hun', 'ter2"}')))
+
+
+def test_a_stream_without_secrets_keeps_its_bytes() -> None:
+    given_pieces = [*events("sk-", "learn", content="a"), b"data: {broken\n\n", b"data: [1]\n\n", b"data: [DONE]\n\n"]
+    assert redact.pieces(given_pieces) == given_pieces
+
+
+def test_the_tokens_of_a_secret_lose_the_bytes_that_spell_them_out() -> None:
+    tokens = [
+        {"logprobs": {"content": [{"token": text, "bytes": list(text.encode())}]}}
+        for text in ("sk-proj-abc", "DEF1234567890abcdef")
+    ]
+    cleaned = redact.deltas([{"choices": [{"index": 0, **each}]} for each in tokens])
+    found = [each["choices"][0]["logprobs"]["content"][0] for each in cleaned]
+    assert found == [{"token": REDACTED, "bytes": None}, {"token": "", "bytes": None}]
 
 
 @given(st.lists(st.binary(max_size=12), max_size=6))

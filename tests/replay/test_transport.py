@@ -206,15 +206,6 @@ async def test_equal_requests_are_answered_first_in_first_out_and_then_by_the_la
     assert (await heard(replaying(tmp_path), chat("http://h/v1")))[1] == [b"one"]
 
 
-async def test_used_up_answers_can_be_a_miss(tmp_path: Path) -> None:
-    async with _one_recorded(tmp_path):
-        pass
-    transport = replaying(tmp_path, exhausted="miss")
-    await heard(transport, chat("http://h/v1"))
-    with pytest.raises(ReplayMiss, match="used up"):
-        await transport.send(chat("http://h/v1"))
-
-
 async def test_concurrent_requests_are_recorded_in_the_order_in_which_they_went_out(host: Host, tmp_path: Path) -> None:
     gates = [Gate(), Gate()]
     host.answer(Reply(text=["first", gates[0]]), Reply(text=["second", gates[1]]))
@@ -362,11 +353,32 @@ async def test_no_secret_reaches_the_disk(host: Host, tmp_path: Path) -> None:
     assert b"".join(pieces) == b"data: your key [redacted] is wrong\n\n"
 
 
+async def test_a_secret_that_the_model_repeats_token_by_token_does_not_reach_the_disk(
+    host: Host, tmp_path: Path
+) -> None:
+    for number, form in enumerate(("antiphon", "llama-stack")):
+        host.answer(Reply(text=["Your key: ", SECRET[:5], SECRET[5:14], SECRET[14:], "."]))
+        async with recording(tmp_path / str(number), format=form) as transport:
+            await heard(transport, chat(host.url, f"repeat {SECRET}"))
+    written = "".join(file.read_text() for file in files(tmp_path))
+    assert SECRET[5:14] not in written
+    assert SECRET[14:] not in written
+
+
 async def test_another_key_finds_the_same_recording(host: Host, tmp_path: Path) -> None:
     async with recording(tmp_path) as transport:
         live = await heard(transport, chat(host.url))
     other = msgspec.structs.replace(chat(host.url), headers={})
     assert (await heard(replaying(tmp_path), other))[0] == live[0]
+
+
+async def test_what_a_killed_recorder_left_half_written_is_not_read_and_goes_with_the_next_write(
+    host: Host, tmp_path: Path
+) -> None:
+    (tmp_path / ".default.json.part").write_text('{"format": "antiphon-recording/1", "scen')
+    async with recording(tmp_path) as transport:
+        await heard(transport, chat(host.url))
+    assert [file.name for file in files(tmp_path)] == ["default.json"]
 
 
 async def test_an_exchange_that_the_client_left_is_not_recorded(host: Host, tmp_path: Path) -> None:
@@ -443,6 +455,13 @@ def _meaning(pieces: list[bytes], streamed: bool) -> Any:
     texts = [line[6:] for line in b"".join(pieces).splitlines() if line.startswith(b"data: {")]
     objects = [json.loads(text) for text in (texts if streamed else [b"".join(pieces)])]
     return [{name: value for name, value in each.items() if name not in ("id", "created")} for each in objects]
+
+
+async def test_equal_requests_at_once_are_one_file_of_llama_stacks(host: Host, tmp_path: Path) -> None:
+    async with recording(tmp_path, format="llama-stack") as transport:
+        await asyncio.gather(*(heard(transport, chat(host.url)) for _ in range(12)))
+    assert [file.suffix for file in files(tmp_path)] == [".json"]
+    assert (await heard(replaying(tmp_path, matching="strict"), chat(host.url)))[0] == 200
 
 
 async def test_llama_stacks_model_lists_are_written_and_read_again(host: Host, tmp_path: Path) -> None:

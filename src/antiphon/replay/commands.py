@@ -1,6 +1,8 @@
 """`antiphon recordings list|why|verify|scrub|import|export`: what one does with recordings at a terminal."""
 
 import argparse
+import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -15,9 +17,11 @@ from antiphon.replay.verify import by_path, verify
 
 SURVIVORS_MAX: Final = 20
 _DEFAULT_DIRECTORY: Final = "recordings"
+_REQUEST_MEMBERS: Final = frozenset({"method", "url", "host", "body"})
 _ENDPOINT_BY_MEMBER: Final = (("messages", "/chat/completions"), ("prompt", "/completions"), ("input", "/embeddings"))
 
 Say = Callable[[str], None]
+Command = Callable[[argparse.Namespace, Say], int]
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -25,34 +29,50 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     parser = subparsers.add_parser("recordings", help="list, explain, verify, clean and convert recordings")
     commands = parser.add_subparsers(dest="recordings_command", required=True, metavar="COMMAND")
     directory = argparse.ArgumentParser(add_help=False)
-    directory.add_argument("--recordings", type=Path, default=Path(_DEFAULT_DIRECTORY), metavar="DIR")
+    directory.add_argument(
+        "--recordings",
+        type=Path,
+        default=Path(_DEFAULT_DIRECTORY),
+        metavar="DIR",
+        help=f"the directory of recordings; by default `{_DEFAULT_DIRECTORY}`",
+    )
     matching = argparse.ArgumentParser(add_help=False)
     matching.add_argument(
-        "--match", choices=("strict", "tolerant"), default="strict", help="for Llama Stack's recordings"
+        "--match",
+        choices=("strict", "tolerant"),
+        default="strict",
+        help="how Llama Stack's recordings are matched, by default strictly; our own always are",
     )
 
-    one = commands.add_parser("list", parents=[directory], help="show scenarios, hosts and models")
-    one.set_defaults(run=_run(list_recordings))
-    one = commands.add_parser("why", parents=[directory, matching], help="tell which recording answers a request")
-    one.add_argument("request", type=Path, help="a request's body, or {method, url, host, body}, as JSON")
+    def add(name: str, command: Command, what: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, parents=parents, help=what, description=f"{what[0].upper()}{what[1:]}.")
+        one.set_defaults(run=_run(command))
+        return one
+
+    add("list", list_recordings, "show scenarios, hosts and models", directory)
+    one = add("why", why, "tell which recording answers a request; exit code 1 if none does", directory, matching)
+    one.add_argument(
+        "request", type=Path, help="what a model host is sent: a body, or {method, url, host, body}, as JSON"
+    )
     one.add_argument("--host", default="", help="the host's name, if the request does not say it")
-    one.add_argument("--test-id", default=None)
-    one.set_defaults(run=_run(why))
-    one = commands.add_parser("verify", parents=[directory, matching], help="prove that altered requests are refused")
-    one.set_defaults(run=_run(verify_recordings))
-    one = commands.add_parser("scrub", parents=[directory], help="remove secrets from recordings")
+    one.add_argument("--test-id", metavar="ID", help="the test that asks, as `__test_id` says it")
+    add(
+        "verify",
+        verify_recordings,
+        "alter each request at each place and prove that no altered one is answered; exit code 1 if one is",
+        directory,
+        matching,
+    )
+    one = add("scrub", scrub_recordings, "remove secrets from recordings", directory)
     one.add_argument("--pattern", action="append", default=[], metavar="REGEX", help="also remove what matches")
     one.add_argument("--header", action="append", default=[], metavar="NAME", help="also remove this header of answers")
-    one.set_defaults(run=_run(scrub_recordings))
-    one = commands.add_parser("import", help="convert recordings that other software made")
-    one.add_argument("source", type=Path, metavar="DIR")
-    one.add_argument("out", type=Path, metavar="OUT")
-    one.add_argument("--format", choices=("llama-stack",), default="llama-stack")
-    one.set_defaults(run=_run(import_recordings))
-    one = commands.add_parser("export", parents=[directory], help="cut one response's exchanges out")
-    one.add_argument("response_id")
-    one.add_argument("--out", type=Path, required=True, metavar="FILE")
-    one.set_defaults(run=_run(export_response))
+    one = add("import", import_recordings, "convert recordings that other software made")
+    one.add_argument("source", type=Path, metavar="DIR", help="the directory to read")
+    one.add_argument("out", type=Path, metavar="OUT", help="the directory to write")
+    one.add_argument("--format", choices=("llama-stack",), default="llama-stack", help="who made them")
+    one = add("export", export_response, "cut the exchanges of responses out, as a scenario of their own", directory)
+    one.add_argument("response_id", nargs="+", help="responses that were made in a recording mode")
+    one.add_argument("--out", type=Path, required=True, metavar="FILE", help="the scenario to write")
 
 
 def list_recordings(args: argparse.Namespace, say: Say) -> int:
@@ -65,6 +85,8 @@ def list_recordings(args: argparse.Namespace, say: Say) -> int:
         models = sorted({f"{entry.host}/{entry.model}" for entry in entries if entry.model})
         say(f"{len(entries):5}  {name}  [{', '.join(models) or 'models only'}]")
     say(f"{len(library.entries)} exchanges in {len(scenarios)} scenarios; {len(library.skipped)} files skipped")
+    for reason, count in Counter(each.reason for each in library.skipped).most_common():
+        say(f"{count:5}  {reason}")
     for host in library.hosts():
         say(f"host {host.name} at {host.base_url}: {len(host.models)} models")
     return 0
@@ -88,6 +110,8 @@ def why(args: argparse.Namespace, say: Say) -> int:
 def verify_recordings(args: argparse.Namespace, say: Say) -> int:
     """Prints what `verify` found. Exit code 1: an altered request was answered."""
     verdict = verify(Library.open(args.recordings, args.match))
+    if not verdict.recordings:
+        raise InvalidRequest(f"{args.recordings} has no recorded model call: there is nothing to verify.")
     answered = len(verdict.survivors)
     say(f"{verdict.recordings} recordings, {verdict.altered} altered requests, {answered} answered all the same")
     if verdict.free:
@@ -123,9 +147,9 @@ def import_recordings(args: argparse.Namespace, say: Say) -> int:
 
 
 def export_response(args: argparse.Namespace, say: Say) -> int:
-    """Writes one response's exchanges to a file."""
+    """Writes the exchanges of some responses to a file."""
     scenario = tools.export(args.recordings, args.response_id, args.out)
-    say(f"{len(scenario.exchanges)} exchanges of {args.response_id} written to {args.out}")
+    say(f"{len(scenario.exchanges)} exchanges of {', '.join(args.response_id)} written to {args.out}")
     return 0
 
 
@@ -135,12 +159,16 @@ def wanted_in(file: Path, *, host: str, test_id: str | None, library: Library) -
         given = msgspec.json.decode(file.read_bytes())
     except (OSError, msgspec.DecodeError) as error:
         raise InvalidRequest(f"{file} holds no request as JSON: {error}") from error
-    whole = given if isinstance(given, dict) and "body" in given and "url" in given else {"body": given}
+    whole = given if isinstance(given, dict) and "body" in given.keys() <= _REQUEST_MEMBERS else {"body": given}
     body = whole["body"]
-    members = body if isinstance(body, dict) else {}
-    endpoint = next((path for member, path in _ENDPOINT_BY_MEMBER if member in members), "/chat/completions")
+    if not isinstance(body, dict):
+        raise InvalidRequest(f"{file} holds no request: its body is no JSON object.")
     known = {entry.host: entry.base_url for entry in reversed(library.entries)}
-    asked = [entry.host for entry in library.entries if entry.model == members.get("model")]
+    named, _, model = str(body.get("model")).partition("/")
+    if named in known and model:  # as clients of this server name it
+        host, body = host or named, {**body, "model": model}
+    endpoint = next((path for member, path in _ENDPOINT_BY_MEMBER if member in body), "/chat/completions")
+    asked = [entry.host for entry in library.entries if entry.model == body.get("model")]
     host = host or whole.get("host") or next(iter(asked or known), "")
     return wanted_from(
         Outgoing(
@@ -160,14 +188,16 @@ def _existing(directory: Path) -> Path:
     return directory
 
 
-def _run(command: Callable[[argparse.Namespace, Say], int]) -> Callable[[argparse.Namespace], int]:
+def _run(command: Command) -> Callable[[argparse.Namespace], int]:
     """A command for the terminal: prints, and says what is wrong in one line instead of a traceback."""
 
     def run(args: argparse.Namespace) -> int:
         try:
             return command(args, print)
         except ApiError as error:
-            print(error.message)
-            return 2
+            print(f"antiphon: {error.message}", file=sys.stderr)
+        except OSError as error:
+            print(f"antiphon: {error}", file=sys.stderr)
+        return 2
 
     return run

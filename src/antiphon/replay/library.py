@@ -4,8 +4,7 @@ Look-ups go from the strictest to the most forgiving: an equal request in our fo
 then, unless matching is strict, a request that asks the same thing. Equal requests are answered first in, first
 out. When all their answers are used up the last one is repeated, because a server that runs for long asks some things
 again and again (its hosts' models, a client's retry), and the n-th question then has the same answer whatever else was
-asked between.
-`exhausted="miss"` refuses instead. A new process begins anew.
+asked between. A new process begins anew.
 
 A request with a test id is answered from that test's scenario, then from those that belong to no test.
 """
@@ -26,7 +25,6 @@ from antiphon.replay.entries import ANTIPHON, LLAMA_STACK, Entry, Skipped, load_
 from antiphon.replay.recording import Answer
 
 Matching = Literal["strict", "tolerant"]
-Exhausted = Literal["repeat", "miss"]
 _NEAR_MAX: Final = 40
 _COMPARED: Final = frozenset({"model", "messages", "tools", "input", "prompt", "stream"})
 """Members that the forgiving comparison has looked at already, or that say nothing."""
@@ -98,13 +96,10 @@ def wanted_from(outgoing: Outgoing) -> Wanted:
 class Library:
     """The recordings of one directory."""
 
-    def __init__(
-        self, entries: Iterable[Entry], matching: Matching = "tolerant", exhausted: Exhausted = "repeat"
-    ) -> None:
+    def __init__(self, entries: Iterable[Entry], matching: Matching = "tolerant") -> None:
         self.entries: list[Entry] = []
         self.skipped: Sequence[Skipped] = ()
         self._matching = matching
-        self._exhausted = exhausted
         self._by_key: defaultdict[str, list[Entry]] = defaultdict(list)
         self._by_meaning: defaultdict[str, list[Entry]] | None = None
         self._used: Counter[tuple[str | None, str]] = Counter()
@@ -112,12 +107,13 @@ class Library:
             self.add(entry)
 
     @classmethod
-    def open(cls, directory: Path, matching: Matching = "tolerant", exhausted: Exhausted = "repeat") -> "Library":
+    def open(cls, directory: Path, matching: Matching = "tolerant") -> "Library":
         """Indexes a directory; raises `InvalidRequest` when it is not there or a recording in it is broken."""
         if not directory.is_dir():
-            raise InvalidRequest(f"The recordings' directory {directory} does not exist.")
+            what = "is no directory" if directory.exists() else "does not exist"
+            raise InvalidRequest(f"The recordings' directory {directory} {what}.")
         entries, skipped = load_directory(directory)
-        library = cls(entries, matching, exhausted)
+        library = cls(entries, matching)
         library.skipped = skipped
         return library
 
@@ -201,7 +197,7 @@ class Library:
         equal = self._equal(wanted)
         turn = (wanted.test_id, wanted.key)
         used = self._used[turn]
-        if not equal or (used >= len(equal) and self._exhausted == "miss"):
+        if not equal:
             return None
         self._used[turn] = used + 1
         return equal[min(used, len(equal) - 1)]
@@ -224,7 +220,9 @@ class Library:
             for entry in self.entries:
                 self._index_meaning(self._by_meaning, entry)
         meaning = tolerant.key_of(wanted.endpoint, wanted.body)
-        found = self._by_meaning.get(meaning, ()) if meaning else ()
+        if meaning is None:
+            return None
+        found = self._by_meaning.get(meaning, ())
         streamed = bool(wanted.body.get("stream"))
 
         def preference(entry: Entry) -> tuple[bool, bool, int, bool]:

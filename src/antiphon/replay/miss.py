@@ -41,4 +41,4 @@ def _otherwise(wanted: Wanted, nearest: Nearest) -> str:
         reasons.append(f"recorded for host {entry.host!r}")
     if entry.base_url != wanted.base_url:
         reasons.append(f"recorded at {entry.base_url}")
-    return " and ".join(reasons) or "but all its answers are used up, or its name does not fit its content"
+    return " and ".join(reasons) or "but its name does not fit its content"

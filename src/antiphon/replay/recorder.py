@@ -17,6 +17,7 @@ from antiphon.exchange import Outgoing
 from antiphon.replay import canonical, entries, llama_stack, redact
 from antiphon.replay.library import Library
 from antiphon.replay.recording import (
+    DEFAULT_SCENARIO,
     Answer,
     Exchange,
     Frame,
@@ -27,7 +28,6 @@ from antiphon.replay.recording import (
     read_scenario,
     render_exchange,
     render_scenario,
-    scenario_name,
     write_whole,
 )
 
@@ -60,13 +60,13 @@ class _Open:
 class Recorder:
     """Writes to one directory, and tells the library what it wrote."""
 
-    def __init__(self, directory: Path, library: Library, *, format: str, scenario: str) -> None:
+    def __init__(self, directory: Path, library: Library, *, format: str) -> None:
         self._directory = directory
         self._library = library
         self._format = format
-        self._scenario = scenario
         self._open: dict[str, _Open] = {}
         self._order = 0
+        self._lock = asyncio.Lock()
         self._writes: set[asyncio.Task[None]] = set()
 
     def begin(self) -> int:
@@ -103,7 +103,8 @@ class Recorder:
             )
             return
         file = self._directory / new.path
-        await asyncio.to_thread(write_whole, file, new.text)
+        async with self._lock:  # equal requests have one file
+            await asyncio.to_thread(write_whole, file, new.text)
         entry = entries.llama_stack_entry(file)
         if isinstance(entry, entries.Entry):
             self._library.forget(entry.key, entry.scenario)
@@ -111,7 +112,7 @@ class Recorder:
 
     async def _put_own(self, take: Take) -> None:
         test_id = take.outgoing.replay.test_id
-        opened = self._opened(scenario_name(test_id, self._scenario), test_id)
+        opened = self._opened(test_id or DEFAULT_SCENARIO, test_id)
         request = canonical.request_from(take.outgoing, canonical.clean_body(take.outgoing))
         key = canonical.key_of(request)
         if take.replaces and key not in opened.renewed:

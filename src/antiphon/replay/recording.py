@@ -27,7 +27,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -129,11 +128,6 @@ class StoredScenario(Struct, kw_only=True, omit_defaults=True):
     test_id: str | None = None
 
 
-def scenario_name(test_id: str | None, default: str) -> str:
-    """The scenario to which a request belongs: its test's, or the server's."""
-    return test_id or default
-
-
 def file_name(scenario: str) -> str:
     """A scenario's file name: readable, and different for different scenarios."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", scenario).strip("-.")
@@ -189,18 +183,20 @@ def write_scenario(path: Path, scenario: Scenario) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replaces a file in one step: a reader, or a kill, finds the old one or the new one."""
+    """Replaces a file in one step: a reader, or a kill, finds the old one or the new one.
+
+    What a kill leaves behind has a name that nobody reads, and that the next write of this file takes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    part = path.with_name(f".{path.name}.part")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+        with part.open("w", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        part.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
 
 

@@ -6,9 +6,11 @@ host's answer. Redaction is idempotent: what it leaves behind, it leaves alone.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+import msgspec
 
 REDACTED: Final = "[redacted]"
 
@@ -43,9 +45,14 @@ _SECRET_TEXT = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_EVENT = re.compile(rb"^data: ?(\{.*\})\r?$", re.MULTILINE)
 _KEY_HEADER = re.compile(r"auth|key|token|secret|cookie|credential|password", re.IGNORECASE)
 _KEY_CHARS_MIN: Final = 8
 _SECRET_CHARS_MIN: Final = 15
+
+Keys = Sequence[str | re.Pattern[str]]
+"""What else is secret: the keys that a request carried, or patterns of the one who cleans."""
+_Place = tuple[str | int, ...]
 
 
 def keys_in(headers: Mapping[str, str]) -> tuple[str, ...]:
@@ -64,16 +71,16 @@ def headers(given: Mapping[str, str], allowed: frozenset[str]) -> dict[str, str]
     return {name.lower(): text(given[name]) for name in sorted(given, key=str.lower) if name.lower() in allowed}
 
 
-def text(value: str, keys: Sequence[str] = ()) -> str:
+def text(value: str, keys: Keys = ()) -> str:
     """`value` without secrets."""
     for key in keys:
-        value = value.replace(key, REDACTED)
+        value = value.replace(key, REDACTED) if isinstance(key, str) else key.sub(REDACTED, value)
     if '"' in value:
         value = _SECRET_MEMBER_IN_TEXT.sub(lambda match: match["head"] + REDACTED, value)
     return value if len(value) < _SECRET_CHARS_MIN else _SECRET_TEXT.sub(REDACTED, value)
 
 
-def json(value: Any, keys: Sequence[str] = ()) -> Any:
+def json(value: Any, keys: Keys = ()) -> Any:
     """A JSON value without secrets. Names of members stay; a schema that describes a password is no password."""
     if isinstance(value, str):
         return text(value, keys)
@@ -87,7 +94,7 @@ def json(value: Any, keys: Sequence[str] = ()) -> Any:
     return value
 
 
-def url(value: str, keys: Sequence[str] = ()) -> str:
+def url(value: str, keys: Keys = ()) -> str:
     """A URL without credentials, neither before the host nor in the query. The query's order does not count."""
     parts = urlsplit(value)
     place = parts.netloc.rpartition("@")[2]
@@ -99,11 +106,73 @@ def url(value: str, keys: Sequence[str] = ()) -> str:
     return urlunsplit((parts.scheme, place, path, urlencode(query, quote_via=quote, safe="[]"), ""))
 
 
-def pieces(given: Sequence[bytes], keys: Sequence[str] = ()) -> list[bytes]:
+def pieces(given: Sequence[bytes], keys: Keys = ()) -> list[bytes]:
     """The pieces of a body without secrets, also one that runs over a boundary. Boundaries stay where they were.
 
-    A boundary inside a secret moves to its end. Bytes that are no text have no secrets that we know.
+    A boundary inside a secret moves to its end. Bytes that are no text have no secrets that we know. A model that
+    repeats a secret says it token by token: what the events of a stream add up to is read as well.
     """
+    out = _plain(given, keys)
+    whole = b"".join(out)
+    events = [(match.span(1), event) for match in _EVENT.finditer(whole) if (event := _parsed(match[1])) is not None]
+    if len(events) > 1:
+        cleaned = zip(events, deltas([event for _, event in events], keys), strict=True)
+        edits = [(start, end, msgspec.json.encode(new)) for ((start, end), old), new in cleaned if new is not old]
+        out = _edited(out, edits)
+    return out
+
+
+def deltas(events: Sequence[Any], keys: Keys = ()) -> list[Any]:
+    """The JSON objects of a stream without the secrets that run over several. Those without one are the same objects.
+
+    Texts that stand at the same place of several events are pieces of one text.
+    """
+    texts: dict[_Place, list[tuple[int, _Place, str]]] = {}
+    for number, event in enumerate(events):
+        for lane, path, said in _texts(event, (), ()):
+            texts.setdefault(lane, []).append((number, path, said))
+    out = list(events)
+    for found in texts.values():
+        given = [said.encode() for _, _, said in found]
+        for (number, path, _), before, after in zip(found, given, _plain(given, keys), strict=True):
+            if after != before:
+                out[number] = _with(out[number], path, after.decode())
+    return out
+
+
+def _texts(value: Any, lane: _Place, path: _Place) -> Iterator[tuple[_Place, _Place, str]]:
+    """Every text with its place in a stream (choices and calls are told by their `index`) and in this event."""
+    if isinstance(value, str):
+        yield lane, path, value
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            yield from _texts(member, (*lane, name), (*path, name))
+    elif isinstance(value, list):
+        for at, member in enumerate(value):
+            index = member.get("index") if isinstance(member, dict) else None
+            yield from _texts(member, (*lane, index if isinstance(index, int) else at), (*path, at))
+
+
+def _with(value: Any, path: _Place, said: str) -> Any:
+    """A copy with the text at `path` replaced, and without the bytes that spell it out beside it."""
+    if not path:
+        return said
+    copy: Any = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = _with(copy[path[0]], path[1:], said)
+    if path == ("token",) and "bytes" in copy:
+        copy["bytes"] = None
+    return copy
+
+
+def _parsed(event: bytes) -> Any:
+    try:
+        return msgspec.json.decode(event)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _plain(given: Sequence[bytes], keys: Keys) -> list[bytes]:
+    """The pieces without secrets that stand in their joined text."""
     whole = b"".join(given)
     try:
         plain = whole.decode()
@@ -112,15 +181,15 @@ def pieces(given: Sequence[bytes], keys: Sequence[str] = ()) -> list[bytes]:
         spans = _secret_spans(plain, keys)
     else:
         spans = [(len(plain[:start].encode()), len(plain[:end].encode())) for start, end in _secret_spans(plain, keys)]
-    return _without(given, spans) if spans else list(given)
+    return _edited(given, [(start, end, REDACTED.encode()) for start, end in spans])
 
 
-def _secret_spans(plain: str, keys: Iterable[str]) -> list[tuple[int, int]]:
+def _secret_spans(plain: str, keys: Keys) -> list[tuple[int, int]]:
     """Where secrets stand, merged and in order."""
     found = [match.span() for match in _SECRET_TEXT.finditer(plain)]
     found += [match.span("value") for match in _SECRET_MEMBER_IN_TEXT.finditer(plain) if match["value"] != REDACTED]
     for key in keys:
-        found += [match.span() for match in re.finditer(re.escape(key), plain)]
+        found += [match.span() for match in re.finditer(re.escape(key) if isinstance(key, str) else key, plain)]
     merged: list[tuple[int, int]] = []
     for start, end in sorted(found):
         if merged and start < merged[-1][1]:
@@ -130,16 +199,16 @@ def _secret_spans(plain: str, keys: Iterable[str]) -> list[tuple[int, int]]:
     return merged
 
 
-def _without(given: Sequence[bytes], spans: list[tuple[int, int]]) -> list[bytes]:
-    """The pieces with each span replaced; a span belongs to the piece in which it begins."""
+def _edited(given: Sequence[bytes], edits: Sequence[tuple[int, int, bytes]]) -> list[bytes]:
+    """The pieces with each span (start, end) of them all replaced; a span belongs to the piece in which it begins."""
     out, at = [], 0
     for piece in given:
         end, kept, cursor = at + len(piece), b"", at
-        for start, stop in spans:
+        for start, stop, instead in edits:
             if stop <= cursor or start >= end:
                 continue
             if start >= at:  # begins here
-                kept += piece[cursor - at : start - at] + REDACTED.encode()
+                kept += piece[cursor - at : start - at] + instead
             cursor = min(stop, end)
         out.append(kept + piece[cursor - at :])
         at = end

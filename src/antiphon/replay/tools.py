@@ -57,20 +57,20 @@ def _scrub_own(file: Path, extra: Extra) -> bool:
 
 def _clean(exchange: Exchange, extra: Extra) -> Exchange:
     request, answer = exchange.request, exchange.answer
-    pieces = _masked_pieces(redact.pieces([frame.data for frame in answer.frames]), extra)
+    pieces = redact.pieces([frame.data for frame in answer.frames], extra.patterns)
     return msgspec.structs.replace(
         exchange,
         request=msgspec.structs.replace(
             request,
-            url=redact.url(request.url),
+            url=redact.url(request.url, extra.patterns),
             headers=redact.headers(request.headers, redact.REQUEST_HEADERS),
-            body=_masked(redact.json(request.body), extra),
+            body=redact.json(request.body, extra.patterns),
         ),
         answer=msgspec.structs.replace(
             answer,
             headers=redact.headers(answer.headers, redact.ANSWER_HEADERS - extra.headers),
             frames=recording.frames_from(pieces, [frame.at_ms for frame in answer.frames]),
-            message=_masked(redact.text(answer.message), extra),
+            message=redact.text(answer.message, extra.patterns),
         ),
     )
 
@@ -80,7 +80,9 @@ def _scrub_llama_stack(file: Path, extra: Extra) -> bool:
     whole = json.loads(file.read_bytes())
     clean = dict(whole)
     for part in ("request", "response"):
-        clean[part] = _masked(redact.json(whole.get(part)), extra)
+        clean[part] = redact.json(whole.get(part), extra.patterns)
+    if isinstance(chunks := (clean["response"] or {}).get("body"), list):
+        clean["response"]["body"] = redact.deltas(chunks, extra.patterns)
     if clean == whole:
         return False
     target = file
@@ -100,31 +102,14 @@ def _digest(request: dict[str, Any], test_id: str | None) -> str:
     return llama_stack.request_digest(request.get("method", "POST"), path, request.get("body"), test_id=test_id)
 
 
-def _masked(value: Any, extra: Extra) -> Any:
-    if isinstance(value, str):
-        for pattern in extra.patterns:
-            value = pattern.sub(redact.REDACTED, value)
-        return value
-    if isinstance(value, list):
-        return [_masked(member, extra) for member in value]
-    if isinstance(value, dict):
-        return {name: _masked(member, extra) for name, member in value.items()}
-    return value
-
-
-def _masked_pieces(pieces: Sequence[bytes], extra: Extra) -> list[bytes]:
-    try:
-        return [_masked(piece.decode(), extra).encode() for piece in pieces]
-    except UnicodeDecodeError:
-        return list(pieces)
-
-
 # ---------------------------------------------------------------- import and export
 
 
 def import_llama_stack(source: Path, target: Path) -> list[Scenario]:
     """Converts Llama Stack's recordings: one scenario for each test, and one with each host's models for all."""
     library = Library.open(source)
+    if not any(entry.format == LLAMA_STACK for entry in library.entries):
+        raise InvalidRequest(f"{source} has no recording in Llama Stack's format.")
     grouped: dict[str | None, list[Exchange]] = {
         None: [_model_list(library, host.base_url, host.name) for host in library.hosts()]
     }
@@ -159,21 +144,19 @@ def _model_list(library: Library, base_url: str, host: str) -> Exchange:
     return Exchange(request=canonical.request_from(outgoing, canonical.clean_body(outgoing)), answer=answer)
 
 
-def export(directory: Path, response_id: str, out: Path) -> Scenario:
-    """Writes the exchanges that were made for one response as a scenario of their own."""
-    library = Library.open(directory)
-    found = [entry for entry in library.entries if entry.format == ANTIPHON and entry.origin == response_id]
-    if not found:
+def export(directory: Path, response_ids: Sequence[str], out: Path) -> Scenario:
+    """Writes the exchanges that were made for some responses as a scenario of their own."""
+    entries = [entry for entry in Library.open(directory).entries if entry.format == ANTIPHON]
+    for missing in set(response_ids) - {entry.origin for entry in entries}:
         raise NotFound(
-            f"{directory} has no exchange that was made for {response_id!r}. Only responses made in mode `record` or"
-            " `record-if-missing`, by a call that was recorded, can be exported."
+            f"{directory} has no exchange that was made for {missing!r}. Only responses made in mode `record` or"
+            " `record-if-missing`, by a call that was recorded in our own format, can be exported."
         )
-    if out.is_dir():
-        out = out / recording.file_name(response_id)
-    stored = [(entry, recording.read_scenario(entry.file).exchanges[entry.number - 1]) for entry in found]
-    exchanges = tuple(_exchange(each) for _, each in stored)
-    scenario = Scenario(name=response_id, exchanges=exchanges)
-    recording.write_scenario(out, scenario)
+    name = response_ids[0]
+    scenarios = {entry.file: recording.read_scenario(entry.file).exchanges for entry in entries}
+    chosen = [scenarios[entry.file][entry.number - 1] for entry in entries if entry.origin in response_ids]
+    scenario = Scenario(name=name, exchanges=tuple(map(_exchange, chosen)))
+    recording.write_scenario(out / recording.file_name(name) if out.is_dir() else out, scenario)
     return scenario
 
 

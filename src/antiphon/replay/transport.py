@@ -16,9 +16,9 @@ from msgspec import Struct
 from antiphon.errors import InvalidRequest, ReplayMiss, Upstream, UpstreamTimeout
 from antiphon.exchange import Closer, Incoming, Outgoing, Transport
 from antiphon.replay import miss
-from antiphon.replay.library import Exhausted, Library, Matching, RecordedHost, Wanted, wanted_from
+from antiphon.replay.library import Library, Matching, RecordedHost, Wanted, wanted_from
 from antiphon.replay.recorder import Recorder, Take
-from antiphon.replay.recording import DEFAULT_SCENARIO, Answer, End, Frame
+from antiphon.replay.recording import Answer, End, Frame
 
 Mode = Literal["live", "record", "replay", "record-if-missing"]
 Format = Literal["antiphon", "llama-stack"]
@@ -35,9 +35,7 @@ class ReplayOptions(Struct, frozen=True, kw_only=True):
     mode: Mode = "live"
     directory: Path | None = None
     format: Format = "antiphon"
-    scenario: str = DEFAULT_SCENARIO
     matching: Matching = "tolerant"
-    exhausted: Exhausted = "repeat"
     speed: float | None = None
 
 
@@ -98,12 +96,11 @@ class ReplayTransport:
         options = self._options
         if options.directory is None:
             raise InvalidRequest("Recording and replaying need a directory for recordings; none is configured.")
-        rules: tuple[Matching, Exhausted] = options.matching, options.exhausted
-        if options.mode == "replay" or options.directory.is_dir():
-            library = Library.open(options.directory, *rules)
+        if options.mode == "replay" or options.directory.exists():
+            library = Library.open(options.directory, options.matching)
         else:
-            library = Library((), *rules)  # the directory comes into being with its first recording
-        self._recorder = Recorder(options.directory, library, format=options.format, scenario=options.scenario)
+            library = Library((), options.matching)  # the directory comes into being with its first recording
+        self._recorder = Recorder(options.directory, library, format=options.format)
         self._library = library
         return library, self._recorder
 
