@@ -1,7 +1,7 @@
 """The composition root: settings become services, services an ASGI application, and that a running server."""
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from antiphon.api.server import AsgiApp, application
 from antiphon.api.services import Services
 from antiphon.api.tasks import Tasks
 from antiphon.clock import replay_clock, system_clock
-from antiphon.config import Config, HostConfig
+from antiphon.config import Config, ConfigError, HostConfig
 from antiphon.egress import LiveTransport
 from antiphon.engine.run import Engine
 from antiphon.engine.seal import Sealer
@@ -35,8 +35,8 @@ def build(config: Config) -> AsgiApp:
     return application(lambda: opened(config))
 
 
-def serve(config: Config) -> int:
-    """Listens until it is told to stop; returns the exit code."""
+def serve(config: Config, listens: Callable[[Config], None]) -> int:
+    """Listens until it is told to stop; returns the exit code. `listens` is told the port that it has become."""
     options = uvicorn.Config(
         build(config),
         log_config=None,
@@ -47,7 +47,13 @@ def serve(config: Config) -> int:
         timeout_graceful_shutdown=int(config.timeouts.shutdown_s) or None,
     )
     running = uvicorn.Server(options)
-    with socket.create_server((config.host, config.port), backlog=2048, family=_family(config.host)) as listening:
+    try:
+        listening = socket.create_server((config.host, config.port), backlog=2048, family=_family(config.host))
+    except OSError as error:
+        cause = (error.strerror or "").partition(" (")[0]
+        raise ConfigError([f"port: cannot listen on {config.host}, port {config.port}: {cause}."]) from error
+    with listening:
+        listens(replace(config, port=listening.getsockname()[1]))
         running.run(sockets=[listening])
     return 0 if running.started else 1
 
@@ -119,9 +125,8 @@ def _database_path(config: Config) -> Path | None:
     """A replaying server starts from nothing each time, since its ids repeat: it keeps its state in memory."""
     if config.mode == "replay":
         return None
-    folder = Path(config.data_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / "antiphon.db"
+    with settings.state_folder(config) as folder:
+        return folder / "antiphon.db"
 
 
 def _replay_options(config: Config) -> ReplayOptions:

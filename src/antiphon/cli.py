@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from antiphon import __version__, config, telemetry
-from antiphon.plugins import PluginError
 from antiphon.replay import commands
 
 OK: Final = 0
@@ -46,9 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except config.ConfigError as error:
         for problem in error.problems:
             print(f"antiphon: {problem}", file=sys.stderr)
-        return FAILED
-    except PluginError as error:
-        print(f"antiphon: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return 130
@@ -84,10 +80,9 @@ def serve(args: argparse.Namespace) -> int:
     """Starts the server and runs it until it is told to stop."""
     settings = _load(args)
     telemetry.configure(settings.log_level)
-    print(greeting(settings), file=sys.stderr, flush=True)
     from antiphon import app  # heavy: the web server
 
-    return app.serve(settings)
+    return app.serve(settings, lambda listening: print(greeting(listening), file=sys.stderr, flush=True))
 
 
 def check(args: argparse.Namespace) -> int:
@@ -124,6 +119,8 @@ def models(args: argparse.Namespace) -> int:
             print(f"{model.id}{kind}{f' ({length})' if length else ''}")
     for problem in broken:
         print(f"antiphon: {problem}", file=sys.stderr)
+    if not found and not broken:
+        print(NO_HOST, file=sys.stderr)
     return FAILED if broken and not found else OK
 
 
@@ -146,6 +143,8 @@ def greeting(settings: config.Config) -> str:
     lines = [f"Antiphon {__version__}: http://{place}:{settings.port}/v1, data in {settings.data_dir}"]
     if settings.mode != "live":
         lines.append(f"Mode {settings.mode}, recordings in {settings.recordings}")
+    if settings.mode == "replay":  # asks nobody, and knows the recorded hosts
+        return "\n".join(lines)
     known = config.hosts(settings)
     named = {name: host for name, host in known.items() if not host.probed}
     for name, host in named.items():

@@ -226,19 +226,27 @@ def secret(config: Config) -> bytes:
         return config.secret_key.encode()
     if config.mode == "replay":
         return b"a replaying server has no secrets"
-    path = Path(config.data_dir) / "secret.key"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with state_folder(config) as folder:
+        path = folder / "secret.key"
         if not path.exists():
             # Whole or not at all: of two servers that start at once, both must read the same key.
-            with tempfile.NamedTemporaryFile(dir=path.parent) as made:
+            with tempfile.NamedTemporaryFile(dir=folder) as made:
                 made.write(secrets.token_bytes(32))
                 made.flush()
                 with contextlib.suppress(FileExistsError):
                     os.link(made.name, path)
+        return path.read_bytes()
+
+
+@contextlib.contextmanager
+def state_folder(config: Config) -> Iterator[Path]:
+    """The folder for state, made if it is missing. What cannot be done in it raises `ConfigError`."""
+    try:
+        folder = Path(config.data_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
     except OSError as error:
-        raise ConfigError([f"data_dir: {config.data_dir} cannot be written: {error.strerror}."]) from error
-    return path.read_bytes()
+        raise ConfigError([f"data_dir: {config.data_dir} cannot be used: {error.strerror}."]) from error
 
 
 # ---------------------------------------------------------------- sources

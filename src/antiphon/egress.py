@@ -9,6 +9,7 @@ servers close theirs, so that we are the ones who close, and the race does not a
 
 import asyncio
 import functools
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 from urllib.parse import urlsplit
@@ -191,7 +192,9 @@ def _translated(error: Exception, request: Outgoing) -> Upstream:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return Upstream(f"{name} has no valid certificate: {error.certificate_error}.")
     if isinstance(error, aiohttp.ClientConnectorError):
-        cause = error.os_error.strerror or type(error.os_error).__name__
+        # asyncio has words of its own in `strerror`; a name that is not found has a negative number.
+        code, said = error.os_error.errno or 0, error.os_error.strerror
+        cause = os.strerror(code) if code > 0 else said or type(error.os_error).__name__
         return Upstream(f"{name} cannot be reached: {cause}.")
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return Upstream(f"{name} closed the connection without an answer.")

@@ -9,27 +9,25 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any, Final
 
+from antiphon.config import ConfigError
+
 GROUP: Final = "antiphon.providers"
 BUILT_IN: Final = {"chat_completions": "antiphon.models.chat_completions:ChatCompletions"}
 """Our own entry points, as pyproject.toml declares them; known without reading the installed packages."""
 
 
-class PluginError(Exception):
-    """A plug-in is missing or broken. The message says which, and what there is."""
-
-
 def provider_factory(name: str) -> Callable[..., Any]:
-    """What makes providers of the dialect `name`. Raises `PluginError`."""
+    """What makes providers of the dialect `name`. Raises `ConfigError`."""
     found = BUILT_IN.get(name) or installed().get(name)
     if found is None:
         known = ", ".join(sorted({*BUILT_IN, *installed()}))
-        raise PluginError(f"No provider named {name!r} is installed (entry points {GROUP!r}). There are: {known}.")
+        raise ConfigError([f"No provider named {name!r} is installed (entry points {GROUP!r}). There are: {known}."])
     try:
         factory: Any = pkgutil.resolve_name(found)
     except (ImportError, AttributeError, ValueError) as error:
-        raise PluginError(f"The provider {name!r} ({found}) cannot be loaded: {error}.") from error
+        raise ConfigError([f"The provider {name!r} ({found}) cannot be loaded: {error}."]) from error
     if not callable(factory):
-        raise PluginError(f"The provider {name!r} ({found}) is not something that can be called.")
+        raise ConfigError([f"The provider {name!r} ({found}) is not something that can be called."])
     return factory  # type: ignore[no-any-return]
 
 

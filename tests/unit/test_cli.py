@@ -143,6 +143,15 @@ def test_the_server_says_where_it_is_and_what_it_found() -> None:
     assert cli.NO_HOST not in said
 
 
+def test_a_replaying_server_looks_for_no_host() -> None:
+    said = cli.greeting(config.load(None, {"ANTIPHON_DATA_DIR": "/d"}, {"mode": "replay", "recordings": "/r"}))
+    assert said.endswith("Mode replay, recordings in /r")
+
+
+def test_models_without_any_host_says_how_to_add_one(run: Run) -> None:
+    assert run("models", ANTIPHON_FIND_HOSTS="false") == (0, "", f"{cli.NO_HOST}\n")
+
+
 def test_a_server_without_hosts_says_how_to_add_one() -> None:
     said = cli.greeting(config.load(None, {}, {"mode": "record", "host": "::1"}))
     assert said.endswith(cli.NO_HOST)

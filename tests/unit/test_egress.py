@@ -171,7 +171,9 @@ async def test_attempts_to_connect_are_bounded_and_pauses_grow() -> None:
         pauses.append(seconds)
 
     transport, port = LiveTransport(pause=pause), unused_port()
-    with pytest.raises(Upstream, match=rf"Model host fake \(127\.0\.0\.1:{port}\) cannot be reached") as caught:
+    with pytest.raises(
+        Upstream, match=rf"Model host fake \(127\.0\.0\.1:{port}\) cannot be reached: Connection refused\."
+    ) as caught:
         await transport.send(post(f"http://127.0.0.1:{port}/v1"))
     await transport.close()
     assert len(pauses) == CONNECT_RETRIES_MAX

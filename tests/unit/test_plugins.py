@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.plugins import BUILT_IN, GROUP, PluginError, provider_factory
+from antiphon.config import ConfigError
+from antiphon.plugins import BUILT_IN, GROUP, provider_factory
 
 
 def test_what_is_built_in_is_what_the_package_declares() -> None:
@@ -19,7 +20,7 @@ def test_a_built_in_provider_is_found_by_name(name: str) -> None:
 
 
 def test_a_missing_provider_is_named_with_what_there_is() -> None:
-    with pytest.raises(PluginError, match=r"No provider named 'smoke_signals'.*chat_completions"):
+    with pytest.raises(ConfigError, match=r"No provider named 'smoke_signals'.*chat_completions"):
         provider_factory("smoke_signals")
 
 
@@ -42,5 +43,5 @@ def test_an_installed_package_offers_a_provider(tmp_path: Path, monkeypatch: pyt
 def test_a_broken_plug_in_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     package(tmp_path, value)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(PluginError, match=f"'semaphore' \\({value}\\) cannot be loaded"):
+    with pytest.raises(ConfigError, match=f"'semaphore' \\({value}\\) cannot be loaded"):
         provider_factory("semaphore")

@@ -3,6 +3,7 @@
 Nothing else stands between the server and the routes; each layer more would cost every chunk of every stream.
 """
 
+import asyncio
 import logging
 import os
 import re
@@ -17,7 +18,7 @@ from antiphon.api.route import Route
 from antiphon.api.services import Services
 from antiphon.api.tasks import Gone
 from antiphon.config import ConfigError
-from antiphon.errors import ApiError, Internal
+from antiphon.errors import ApiError, Internal, Unavailable
 from antiphon.telemetry import RequestEnded, brief
 
 log = logging.getLogger("antiphon.api")
@@ -60,6 +61,8 @@ class Outermost:
             await self._app(*request)
         except Gone:
             call.status = CLIENT_LEFT
+        except asyncio.CancelledError:  # the server stops, and has waited for as long as it may
+            await _refuse(call, Unavailable("The server is stopping.", retry_after_s=1))
         except ApiError as error:
             if isinstance(error, Internal):
                 _log(call, error)

@@ -6,6 +6,7 @@ lists it, since many hosts serve more than they list.
 """
 
 import asyncio
+import contextlib
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,9 +38,9 @@ class Waits(Struct, frozen=True, kw_only=True):
     """How long hosts that do not answer may hold anything up.
 
     `first_s` after a host was first asked, requests still wait for it to be heard of (`probe_s` if nobody named it);
-    `miss_s` is how long a request
-    for an unknown name waits for fresh lists, which it causes at most every `miss_interval_s`. Listing may take
-    `ask_s`. The pauses after failures are `retry_s`; the last one holds until the host answers.
+    `miss_s` is how long a request for an unknown name, or for the hosts' health, waits for fresh lists, which it causes
+    at most every `miss_interval_s`. Listing may take `ask_s`. The pauses after failures are `retry_s`; the last one
+    holds until the host answers.
     """
 
     first_s: float = 2.0
@@ -109,8 +110,13 @@ class Catalog:
 
     async def _keep(self, shelf: "_Shelf") -> None:
         while True:
-            await shelf.ask()
-            await asyncio.sleep(shelf.pause_s(self._refresh_s))
+            await asyncio.wait((shelf.ask(),))
+            pause_s = shelf.pause_s(self._refresh_s)
+            if shelf.down.is_set():
+                await asyncio.sleep(pause_s)
+            else:
+                with contextlib.suppress(TimeoutError):  # somebody else may find it down earlier
+                    await asyncio.wait_for(shelf.down.wait(), pause_s)
 
     # ------------------------------------------------------------ one model
 
@@ -125,8 +131,7 @@ class Catalog:
         if found is None:
             await self._heard()
             found = self._find(target, name)
-        if found is None and (waiting := [shelf.ask() for shelf in self._shelves.values() if shelf.stale()]):
-            await asyncio.wait(waiting, timeout=self._waits.miss_s)
+        if found is None and await self._asked_again():
             found = self._find(target, name)
         found = found or self._guess(target)
         if found is None:
@@ -195,11 +200,13 @@ class Catalog:
     async def providers(self) -> _Entries:
         """Every model host with its health."""
         await self._heard()
+        await self._asked_again()
         return [shelf.entry() for shelf in self._shelves.values() if shelf.shown]
 
     async def get_provider(self, name: str) -> ProviderEntry:
         """One model host by name. Raises `NotFound`."""
         await self._heard()
+        await self._asked_again()
         if name not in self._shelves or not self._shelves[name].shown:
             raise NotFound(f"Provider '{name}' not found.", code="provider_not_found")
         return self._shelves[name].entry()
@@ -224,12 +231,19 @@ class Catalog:
             wait_s = max(shelf.first_wait_s() for shelf in unheard)
             await asyncio.wait([shelf.ask() for shelf in unheard], timeout=wait_s)
 
+    async def _asked_again(self) -> bool:
+        """Whether there were hosts to ask anew, and what they answer within a moment is known."""
+        waiting = [shelf.ask() for shelf in self._shelves.values() if shelf.stale()]
+        if waiting:
+            await asyncio.wait(waiting, timeout=self._waits.miss_s)
+        return bool(waiting)
+
     def _version(self) -> int:
         return sum(shelf.version for shelf in self._shelves.values())
 
 
 def catalog_of(config: Config, transport: Transport) -> Catalog:
-    """The catalog that a configuration asks for. Raises `PluginError` for a dialect that is not installed."""
+    """The catalog that a configuration asks for. Raises `ConfigError` for a dialect that is not installed."""
     known = hosts(config)
     return Catalog(
         known,
@@ -251,6 +265,7 @@ class _Shelf:
         self.version = 0
         self.answering = False
         self.error = ""
+        self.down = asyncio.Event()
         self.asking: asyncio.Task[None] | None = None
         self.shown = not host.probed
         self._failures = 0
@@ -288,6 +303,7 @@ class _Shelf:
         if not self._failures and self.shown:
             log.warning("model host does not list its models: %s", error.message, extra={"host": self.host.name})
         self._failures += 1
+        self.down.set()
         # The models it had stay listed: a host that returns in a moment should not make clients forget them.
         self.answering, self.error = False, error.message
 
@@ -299,6 +315,7 @@ class _Shelf:
             self._infos, self.shown = infos, True
             self.version += 1
         self.answering, self.error, self._failures = True, "", 0
+        self.down.clear()
 
     def pause_s(self, refresh_s: float) -> float:
         """How long until the host is asked again."""
@@ -317,7 +334,7 @@ class _Shelf:
         return self._asked_at + first_s - asyncio.get_running_loop().time()
 
     def stale(self) -> bool:
-        """Whether an unknown name is a reason to ask again: not while the host is down, and not too often."""
+        """Whether an unknown name or a look at its health is a reason to ask again: not while it is down, nor often."""
         since_s = asyncio.get_running_loop().time() - self._asked_at
         return self.listing and self.answering and since_s >= self._waits.miss_interval_s
 

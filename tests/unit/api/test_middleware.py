@@ -28,6 +28,11 @@ async def later(call):
     raise RateLimited("Later.", retry_after_s=3)
 
 
+@route("GET", "/cancelled")
+async def cancelled(call):
+    raise asyncio.CancelledError
+
+
 @route("GET", "/broken/{what}")
 async def broken(call):
     raise ZeroDivisionError("the secret prompt")
@@ -53,6 +58,11 @@ async def test_every_answer_has_an_id_of_its_own(app) -> None:
 async def test_a_sane_id_of_the_clients_is_kept(app, given, kept) -> None:
     got = await (await app(ok)).ask("GET", "/ok", headers={"x-request-id": given})
     assert (got.headers["x-request-id"] == given) is kept
+
+
+async def test_what_a_stopping_server_cancels_is_a_503(app) -> None:
+    got = await (await app(cancelled)).ask("GET", "/cancelled")
+    assert (got.status, got.error["code"], got.headers["retry-after"]) == (503, "service_unavailable", "1")
 
 
 async def test_an_api_error_is_answered_in_openais_form(app) -> None:

@@ -276,6 +276,33 @@ async def test_a_host_that_goes_keeps_its_models_listed() -> None:
     )
 
 
+async def test_a_look_at_a_hosts_health_asks_it_but_not_too_often() -> None:
+    host = Listing("one")
+    often = catalog({"a": host}, waits=Waits(miss_interval_s=0))
+    assert (await often.get_provider("a")).health.status == "OK"
+    host.down = True
+    assert [entry.health.status for entry in await often.providers()] == ["Error"]
+    rarely = catalog({"a": host})
+    host.down = False
+    for _ in range(3):
+        assert (await rarely.get_provider("a")).health.status == "OK"
+    assert host.asked == 4
+
+
+async def test_a_host_that_a_request_finds_down_is_soon_asked_again() -> None:
+    host = Listing("one")
+    waits = Waits(miss_interval_s=0, retry_s=(0.001,))
+    async with started(catalog({"a": host}, waits=waits, refresh_s=600)) as found:
+        await found.refresh()
+        host.down = True
+        assert (await found.get_provider("a")).health.status == "Error"
+        host.down = False
+        host.heard.clear()
+        await host.heard.wait()
+        await found.refresh()
+        assert (await found.get_provider("a")).health.status == "OK"
+
+
 async def test_a_silent_host_delays_the_first_requests_only_briefly() -> None:
     silent = Listing("one")
     silent.silent = asyncio.Event()
