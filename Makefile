@@ -3,14 +3,16 @@
 #   make demo     the main job in half a minute: offline, no key, no model
 #   make serve    a server on http://127.0.0.1:8321/v1            (make serve ARGS="--port 9000")
 #   make test     all tests                                       (make test ARGS="-k conversations")
-#   make check    lint, format, types, import contract
+#   make test-old-client   those of the official client once more, with the client of October 2025 (openai 2.5.0)
+#   make check    lint, format, types, who may import whom, size
 #   make bench    CPU per request and per event, as a ratio to the model host alone
 #   make docs     write docs/reference from routes, settings and errors
 #   make demo-recording   record anew what the demo plays
 #   make lock     pin all dependencies anew, after a change of pyproject.toml
+#   make setup    set up .venv and nothing else               make clean    remove what these have made
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check bench docs demo-recording lock clean
+.PHONY: help setup demo serve test test-old-client check bench docs demo-recording lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -44,6 +46,9 @@ serve: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest -q -n 2 $(ARGS)
+
+test-old-client: $(READY)
+	@.ci/test-old-client
 
 check: $(READY)
 	@$(BIN)/ruff check

@@ -16,8 +16,8 @@ from antiphon.stores.database import Database
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.responses import Responses, Turn
 from antiphon.stores.sqlite import open_sqlite
-from antiphon.testing.stores_suite import US, assistant, response, user
 from antiphon.wire.conversations import Conversation
+from stores_suite import US, assistant, response, user
 
 CONVERSATIONS = [f"conv_{n}" for n in range(4)]
 

@@ -1,14 +1,16 @@
-"""The shipped contracts of databases and stores, over SQLite in memory, in a file, and in a file with every fsync."""
+"""What databases and stores promise, over SQLite in memory, in a file, and in a file with every fsync."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+import conversations_suite
+import stores_suite
 from antiphon.stores.database import Database
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.sqlite import open_sqlite
-from antiphon.testing import conversations_suite, database_suite, stores_suite
+from antiphon.testing import database_suite
 
 
 @pytest.fixture(params=["memory", "file", "full"])

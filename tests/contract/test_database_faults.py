@@ -16,7 +16,7 @@ from antiphon.stores.database import Statement
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.responses import Responses, Turn
 from antiphon.stores.sqlite import Sqlite, open_sqlite
-from antiphon.testing.stores_suite import US, assistant, conversation, ids, response, user
+from stores_suite import US, assistant, conversation, ids, response, user
 
 PUT = "INSERT INTO numbers (n) VALUES (?)"
 

@@ -14,7 +14,7 @@ from antiphon.stores.database import Database
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.responses import Responses, Turn
 from antiphon.stores.sqlite import open_sqlite
-from antiphon.testing.stores_suite import US, conversation, ids, pages_agree, response, user
+from stores_suite import US, conversation, ids, pages_agree, response, user
 
 ITEM_IDS = st.integers(0, 60).map(lambda n: f"msg_{n}")
 APPEND = st.tuples(st.just("append"), st.lists(ITEM_IDS, max_size=5))

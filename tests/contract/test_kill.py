@@ -10,7 +10,7 @@ from antiphon.stores.conversations import Conversations
 from antiphon.stores.database import Database
 from antiphon.stores.responses import Responses
 from antiphon.stores.sqlite import open_sqlite
-from antiphon.testing.stores_suite import US, ids
+from stores_suite import US, ids
 
 KILLS = 15
 WRITER = Path(__file__).with_name("killed_writer.py")

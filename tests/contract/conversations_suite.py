@@ -6,7 +6,9 @@ from antiphon.errors import Conflict, NotFound
 from antiphon.stores.database import Database
 from antiphon.stores.responses import Responses, Turn
 from antiphon.testing.database_suite import refused
-from antiphon.testing.stores_suite import (
+from antiphon.wire.conversations import Conversation
+from antiphon.wire.items import Item
+from stores_suite import (
     US,
     Case,
     assistant,
@@ -17,8 +19,6 @@ from antiphon.testing.stores_suite import (
     stored,
     user,
 )
-from antiphon.wire.conversations import Conversation
-from antiphon.wire.items import Item
 
 # ---------------------------------------------------------------- conversations
 
