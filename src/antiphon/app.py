@@ -1,5 +1,6 @@
 """The composition root: settings become services, services an ASGI application, and that a running server."""
 
+import math
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -44,7 +45,7 @@ def serve(config: Config, listens: Callable[[Config], None]) -> int:
         server_header=False,
         date_header=False,
         lifespan="on",
-        timeout_graceful_shutdown=int(config.timeouts.shutdown_s) or None,
+        timeout_graceful_shutdown=math.ceil(config.timeouts.shutdown_s),
     )
     running = uvicorn.Server(options)
     try:

@@ -1,6 +1,7 @@
 """The OpenAPI document, made from the routes and their types."""
 
 import functools
+import operator
 import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Final
@@ -11,12 +12,13 @@ from msgspec import NODEFAULT, UNSET, Meta, Raw
 from antiphon import __version__
 from antiphon.api.route import Route
 from antiphon.wire.conversations import ITEMS_MAX
-from antiphon.wire.events import Event
+from antiphon.wire.events import EVENTS, Event
 from antiphon.wire.items import Item
 from antiphon.wire.tools import Tool
 
 REFERENCE: Final = "#/components/schemas/{name}"
-_UNIONS: Final[dict[str, Any]] = {"Item": Item, "Event": Event, "Tool": Tool}
+_ANY_EVENT: Final[Any] = functools.reduce(operator.or_, EVENTS)
+_UNIONS: Final[dict[str, Any]] = {"Item": Item, "Event": _ANY_EVENT, "Tool": Tool}
 _PAGE_OF_ITEMS = re.compile(rb"Page_antiphon\.wire\.items\.[\w.]+")
 _PARAMETER = re.compile(r"\{(\w+)(:path)?\}")
 _encode = msgspec.json.Encoder().encode
@@ -106,7 +108,12 @@ def _key(kind: Any) -> str:
 
 
 def _whole(kind: Any) -> Any:
-    """The type itself, or one like it in which raw fields have the type that the second step gives them."""
+    """The type itself, or one like it in which raw fields have the type that the second step gives them.
+
+    `Event` stands for all of its kinds.
+    """
+    if kind is Event:
+        return _ANY_EVENT
     if not any(isinstance(kind, type) and kind.__name__ == name for name, _ in _SECOND_STEP):
         return kind
     fields: list[Any] = []

@@ -7,6 +7,8 @@ from antiphon.api.call import Call
 from antiphon.api.errors import Headers
 
 DONE = b"data: [DONE]\n\n"
+LLAMA_STACK = b"x-llamastack-client-version"
+"""Sent by Llama Stack's clients, which until 0.7 take every line for JSON and fail at `[DONE]`."""
 
 
 class EventStream:
@@ -30,7 +32,9 @@ class EventStream:
                 if not call.started:
                     await call.start(200, _head())
                 # The last batch closes the answer in the same write. What the generator still does, nobody waits for.
-                await call.write(batch, more=not batch.endswith(DONE))
+                last = batch.endswith(DONE)
+                spared = last and LLAMA_STACK in call.headers
+                await call.write(batch[: -len(DONE)] if spared else batch, more=not last)
         finally:
             await self.batches.aclose()
         if not call.started:

@@ -8,6 +8,7 @@ import pytest
 
 from antiphon.api.openapi import described, document
 from antiphon.api.server import ROUTES
+from antiphon.wire.events import EVENTS
 
 DOCUMENT = described(ROUTES)
 
@@ -42,6 +43,16 @@ def test_every_reference_leads_somewhere() -> None:
         for part in each.removeprefix("#/").split("/"):
             assert part in node, each
             node = node[part]
+
+
+def test_no_schema_is_only_another_name() -> None:
+    """A validator follows such a name for ever if it is the schema's own."""
+    assert [name for name, schema in DOCUMENT["components"]["schemas"].items() if "$ref" in schema] == []
+
+
+def test_every_event_is_documented() -> None:
+    kinds = {each["$ref"].rpartition("/")[2] for each in DOCUMENT["components"]["schemas"]["Event"]["anyOf"]}
+    assert kinds == {kind.__name__ for kind in EVENTS}
 
 
 def test_names_of_schemas_are_allowed_ones() -> None:

@@ -55,6 +55,13 @@ async def test_batches_are_written_as_they_come_and_the_end_with_the_last(app) -
     ]
 
 
+async def test_llama_stacks_clients_which_take_done_for_json_are_spared_it(app) -> None:
+    source = Source(b"data: 1\n\n", b"data: 2\n\n" + DONE)
+    source.go.set()
+    got = await (await app(streaming(source))).ask("GET", "/stream", headers={"x-llamastack-client-version": "0.3.0"})
+    assert (got.body, got.complete) == (b"data: 1\n\ndata: 2\n\n", True)
+
+
 async def test_a_stream_without_done_is_ended_too(app) -> None:
     source = Source(b"data: 1\n\n")
     source.go.set()
