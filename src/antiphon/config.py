@@ -151,7 +151,6 @@ class Config(Struct, frozen=True, kw_only=True):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="Least severe log lines shown.")
     ] = "info"
-    log_content: Annotated[bool, Meta(description="Allow what users and models say in the log.")] = False
 
 
 class Host(Struct, frozen=True, kw_only=True):

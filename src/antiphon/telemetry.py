@@ -1,8 +1,7 @@
 """The log, and what wants to know when a request has ended.
 
 The log is one JSON object a line on standard error: time, level, logger, message, then whatever `extra` a caller gave
-(`request_id`, `response_id`, ...). What users and models say is not logged; code that would log it asks for the setting
-`log_content` first.
+(`request_id`, `response_id`, ...). What users and models say is not logged.
 """
 
 import json

@@ -12,7 +12,7 @@ from antiphon.api.call import Call
 from antiphon.api.openapi import document
 from antiphon.api.reply import Reply
 from antiphon.api.route import route
-from antiphon.wire.models import Health, ProviderEntry, ProviderList, RouteEntry, RouteList, Version
+from antiphon.wire.models import Health, Model, ProviderEntry, ProviderList, RouteEntry, RouteList, Version
 
 MODELS_SHOWN = 50
 
@@ -77,16 +77,17 @@ async def openapi(call: Call[None, None]) -> bytes:
 @route("GET", "/", media="text/html")
 async def page(call: Call[None, None]) -> Reply:
     """Show a person what runs here."""
-    names = [model.id for model in await call.services.catalog.list()]
+    models = await call.services.catalog.list()
     host = call.headers.get(b"host", b"127.0.0.1:8321").decode("latin-1")
-    text = _page(f"{call.scope['scheme']}://{host}/v1", names)
+    text = _page(f"{call.scope['scheme']}://{host}/v1", models)
     # Nothing on the page is fetched, run or framed.
     policy = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
     return Reply(text.encode(), media=b"text/html; charset=utf-8", headers=(policy,))
 
 
-def _page(url: str, names: list[str]) -> str:
-    model = names[0] if names else "HOST/MODEL"
+def _page(url: str, models: list[Model]) -> str:
+    names = [model.id for model in models]
+    model = next((model.id for model in models if model.model_type == "llm"), "HOST/MODEL")
     listed = "".join(f"<li><code>{escape(name)}</code></li>" for name in names[:MODELS_SHOWN])
     if len(names) > MODELS_SHOWN:
         listed += f"<li>and {len(names) - MODELS_SHOWN} more: <code>GET /v1/models</code></li>"

@@ -21,6 +21,7 @@ _UPDATE = COMPLETIONS.update("metadata = ?, body = ?")
 _DELETE = COMPLETIONS.delete()
 _DELETE_MESSAGES = MESSAGES.delete("container = ?")
 _INSERT_MESSAGES = [MESSAGES.insert("container, seq, id, body", rows) for rows in range(1, INSERT_ROWS_MAX + 1)]
+_HAS_MODEL = "(model = ? OR json_extract(CAST(body AS TEXT), '$.model') = ?)"
 _HAS_PAIR = "EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ? AND value = ?)"
 
 _encode = msgspec.json.Encoder().encode
@@ -70,11 +71,11 @@ class Completions:
         return Raw(row[0])
 
     async def list(self, owner: str, query: ListQuery, metadata: Mapping[str, str] | None = None) -> Page[Raw]:
-        """A page of completions; `query.model` and every pair of `metadata` filter."""
+        """A page of completions; `query.model`, as asked for or as answered, and every pair of `metadata` filter."""
         clauses, params = [], []
         if query.model is not None:
-            clauses.append("model = ?")
-            params.append(query.model)
+            clauses.append(_HAS_MODEL)
+            params += (query.model, query.model)
         for pair in (metadata or {}).items():
             clauses.append(_HAS_PAIR)
             params += pair

@@ -10,7 +10,10 @@ class Models:
         self.names = names
 
     async def list(self):
-        return [type("Model", (), {"id": name}) for name in self.names]
+        return [
+            type("Model", (), {"id": name, "model_type": "embedding" if "embed" in name else "llm"})
+            for name in self.names
+        ]
 
 
 def lacking(*missing: str):
@@ -35,6 +38,11 @@ async def test_the_page_says_how_to_add_a_host_where_there_is_none(app) -> None:
     got = await (await app(inspect.page, catalog=Models())).ask("GET", "/", headers={"host": "example.org:1"})
     assert "No model yet" in got.body.decode()
     assert "http://example.org:1/v1/responses" in got.body.decode()
+
+
+async def test_the_page_asks_a_model_that_answers(app) -> None:
+    got = await (await app(inspect.page, catalog=Models("a/embed", "a/chat"))).ask("GET", "/")
+    assert "model=&quot;a/chat&quot;" in got.body.decode()
 
 
 async def test_nothing_on_the_page_is_markup_of_somebody_elses(app) -> None:
