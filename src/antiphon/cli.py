@@ -150,7 +150,8 @@ def greeting(settings: config.Config) -> str:
     for name, host in named.items():
         origin = settings.hosts[name].origin
         lines.append(f"Model host {name}: {host.base_url} ({origin or 'configured'})")
-    lines += [f"Looking for {name} on {host.base_url}" for name, host in known.items() if host.probed]
+    probed = [host for host in known.values() if host.probed]
+    lines += [f"Looking for {host.name} on {host.base_url}, to serve its models once it answers" for host in probed]
     return "\n".join([*lines, *([] if named else [NO_HOST])])
 
 

@@ -72,7 +72,8 @@ class Completions:
 
     async def list(self, owner: str, query: ListQuery, metadata: Mapping[str, str] | None = None) -> Page[Raw]:
         """A page of completions; `query.model`, as asked for or as answered, and every pair of `metadata` filter."""
-        clauses, params = [], []
+        clauses: list[str] = []
+        params: list[object] = []
         if query.model is not None:
             clauses.append(_HAS_MODEL)
             params += (query.model, query.model)
