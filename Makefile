@@ -1,15 +1,16 @@
 # Every target sets up .venv by itself: it needs Python 3.11 or newer with pip, and a package index that pip can reach.
 #
-#   make demo     the main job in half a minute: offline, no key, no model
-#   make serve    a server on http://127.0.0.1:8321/v1            (make serve ARGS="--port 9000")
-#   make test     all tests                                       (make test ARGS="-k conversations")
-#   make test-old-client   those of the official client once more, with the client of October 2025 (openai 2.5.0)
-#   make check    lint, format, types, who may import whom, size
-#   make bench    CPU per request and per event, as a ratio to the model host alone
-#   make docs     write docs/reference from routes, settings and errors
+#   make demo             the main job in half a minute: offline, no key, no model
+#   make serve            a server on http://127.0.0.1:8321/v1          (make serve ARGS="--port 9000")
+#   make test             all tests                                     (make test ARGS="-k conversations")
+#   make test-old-client  the official client's tests, with the client of October 2025 (openai 2.5.0)
+#   make check            lint, format, types, who may import whom, size
+#   make bench            CPU per request and per event, as a ratio to the model host alone
+#   make docs             write docs/reference from routes, settings and errors
 #   make demo-recording   record anew what the demo plays
-#   make lock     pin all dependencies anew, after a change of pyproject.toml
-#   make setup    set up .venv and nothing else               make clean    remove what these have made
+#   make lock             pin all dependencies anew, after a change of pyproject.toml
+#   make setup            .venv and nothing else
+#   make clean            remove .venv and what the tools leave behind
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve test test-old-client check bench docs demo-recording lock clean

@@ -156,8 +156,9 @@ def serving(*flags: str) -> Iterator[str]:
         port = free.getsockname()[1]
     root = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "antiphon.cli", "serve", "--port", str(port), "--data", folder]
-        server = subprocess.Popen([*command, "--log-level", "error", *flags], stderr=subprocess.DEVNULL)  # noqa: S603 (our own interpreter)
+        place = ["--host", "127.0.0.1", "--port", str(port), "--data", folder, "--log-level", "error"]
+        command = [sys.executable, "-m", "antiphon.cli", "serve", *place, *flags]
+        server = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: S603 (our own interpreter)
         try:
             _wait_for(root, server)
             yield root

@@ -21,18 +21,6 @@ from antiphon.testing.host import (
 )
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Host]:
-    with Host() as started:
-        yield started
-
-
-@pytest.fixture
-def host(running: Host) -> Host:
-    running.reset()
-    return running
-
-
 class Client:
     """Sends requests to the host, each over a connection of its own."""
 
