@@ -57,6 +57,14 @@ def test_a_string_is_answered(client: openai.OpenAI, host: Host) -> None:
             ("user", "Hi"),
         ),
         ({"role": "system", "content": "Be brief"}, ("system", "Be brief")),
+        ({"type": None, "role": "user", "content": "Hi"}, ("user", "Hi")),
+        (
+            {
+                "role": "assistant",
+                "content": [{"type": "output_text", "text": "I", "logprobs": None}],
+            },
+            ("assistant", "I"),
+        ),
         ({"role": "developer", "content": "Be brief"}, ("system", "Be brief")),
         ({"role": "assistant", "content": "I said", "phase": "final_answer"}, ("assistant", "I said")),
         (
@@ -324,7 +332,7 @@ def test_metadata_is_kept(client: openai.OpenAI) -> None:
         ({"temperature": "hot"}, "temperature"),
         ({"top_p": 1.1}, "top_p"),
         ({"top_logprobs": 21}, "top_logprobs"),
-        ({"max_output_tokens": 0}, "max_output_tokens"),
+        ({"max_output_tokens": 15}, "max_output_tokens"),
         ({"max_tool_calls": 0}, "max_tool_calls"),
         ({"truncation": "sometimes"}, "truncation"),
         ({"service_tier": "gold"}, "service_tier"),
@@ -332,7 +340,7 @@ def test_metadata_is_kept(client: openai.OpenAI) -> None:
         ({"reasoning": {"effort": "heroic"}}, "reasoning"),
         ({"text": {"verbosity": "chatty"}}, "text"),
         ({"text": {"format": {"type": "json_schema", "name": "a b", "schema": {}}}}, "text.format"),
-        ({"safety_identifier": "x" * 129}, "safety_identifier"),
+        ({"safety_identifier": "x" * 65}, "safety_identifier"),
         ({"tool_choice": "perhaps"}, "tool_choice"),
         ({"input": 7}, "input"),
         ({"input": [{"role": "robot", "content": "Hi"}]}, "input"),

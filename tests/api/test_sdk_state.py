@@ -120,7 +120,10 @@ def test_the_client_streams_a_finished_response(client: openai.OpenAI, host: Hos
     assert numbers == list(range(4, numbers[-1] + 1))
 
 
-@pytest.mark.parametrize("query", ["stream=true&starting_after=x", "include=everything", "starting_after=1"])
+@pytest.mark.parametrize(
+    "query",
+    ["stream=true&starting_after=x", "stream=true&starting_after=-1", "include=everything", "starting_after=1"],
+)
 def test_a_wrong_query_is_a_400(server: Server, client: openai.OpenAI, query: str) -> None:
     created = client.responses.create(model=MODEL, input="Hi")
     assert server.get(f"/responses/{created.id}?{query}").status == 400

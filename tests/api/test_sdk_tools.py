@@ -219,6 +219,15 @@ def test_a_tool_that_the_client_executes_makes_the_round_trip(
     assert messages[2]["tool_call_id"] == "call_1"
 
 
+def test_a_call_id_as_long_as_the_host_likes_makes_the_round_trip(server: Server, host: Host) -> None:
+    host.answer(Reply(calls=[Call(name="get_weather", id="c" * 5000)]))
+    first = server.stream(input="Go", tools=[WEATHER])
+    assert server.get(f"/responses/{first.response['id']}").json["output"] == first.items
+    answer = {"type": "function_call_output", "call_id": "c" * 5000, "output": "1"}
+    server.stream(input=[answer], previous_response_id=first.response["id"])
+    assert host.calls[-1].json["messages"][-1] == {"role": "tool", "tool_call_id": "c" * 5000, "content": "1"}
+
+
 def test_shell_commands_have_their_own_events(server: Server, host: Host) -> None:
     host.answer(Reply(calls=[Call(name="shell", arguments='{"commands": ["ls", "pwd"]}')]))
     stream = server.stream(input="Go", tools=[{"type": "shell", "environment": {"type": "local"}}])

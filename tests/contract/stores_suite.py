@@ -163,9 +163,23 @@ async def a_long_chain_with_empty_links_is_read_whole(database: Database) -> Non
     responses = Responses(database)
     for n in range(300):
         previous = f"resp_{n - 1}" if n else None
-        begun = response(f"resp_{n}", previous=previous)
-        await responses.begin(US, begun, [user(f"msg_{n}")] if n % 3 else [])
+        ended = response(f"resp_{n}", previous=previous, status="completed")
+        await responses.begin(US, ended, [user(f"msg_{n}")] if n % 3 else [])
     assert ids(await responses.history(US, "resp_299")) == [f"msg_{n}" for n in range(300) if n % 3]
+
+
+async def what_cannot_be_continued_says_why(database: Database) -> None:
+    """A context that would lack something is refused: an answer still to come, or a conversation's other items."""
+    responses = Responses(database)
+    await responses.begin(US, response("resp_1"), [user("msg_1")])
+    error = await refused(Conflict, responses.history(US, "resp_1"))
+    assert (error.code, error.param) == ("previous_response_not_finished", "previous_response_id")
+    await responses.begin(US, response("resp_2", conversation="conv_1", status="completed"), [user("msg_2")])
+    await responses.begin(US, response("resp_3", previous="resp_2", status="completed"), [user("msg_3")])
+    for id in ("resp_2", "resp_3"):
+        wrong = await refused(InvalidRequest, responses.history(US, id))
+        assert (wrong.code, wrong.param) == ("previous_response_in_conversation", "previous_response_id")
+        assert "conv_1" in wrong.message
 
 
 async def a_chain_over_a_deleted_response_says_which(database: Database) -> None:
@@ -387,6 +401,7 @@ CASES: tuple[Case, ...] = (
     a_response_id_is_taken_once,
     a_chain_is_read_oldest_first_and_forks_are_apart,
     a_long_chain_with_empty_links_is_read_whole,
+    what_cannot_be_continued_says_why,
     a_chain_over_a_deleted_response_says_which,
     a_deleted_response_leaves_nothing,
     a_response_deleted_while_it_runs_cannot_be_finished,

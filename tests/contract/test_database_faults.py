@@ -16,6 +16,7 @@ from antiphon.stores.database import Statement
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.responses import Responses, Turn
 from antiphon.stores.sqlite import Sqlite, open_sqlite
+from antiphon.wire.responses import ListQuery
 from stores_suite import US, assistant, conversation, ids, response, user
 
 PUT = "INSERT INTO numbers (n) VALUES (?)"
@@ -74,7 +75,7 @@ async def check_all_or_nothing(database: Sqlite, results: list[BaseException | N
         done = found.status == "completed"
         assert done == (result is None)
         assert ids(found.output) == ([f"msg_{n}_out"] if done else [])
-        assert ids(await responses.history(US, f"resp_{n}")) == [f"msg_{n}_in", *ids(found.output)]
+        assert ids((await responses.input_items(US, f"resp_{n}", ListQuery())).data) == [f"msg_{n}_in"]
 
 
 async def test_a_full_disk_is_unavailable_and_leaves_whole_transactions_only(database: Sqlite, tmp_path: Path) -> None:

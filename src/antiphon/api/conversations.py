@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import msgspec
 from msgspec import Raw, Struct
 
 from antiphon.api.call import Call
 from antiphon.api.route import route
 from antiphon.api.visible import all_visible
-from antiphon.errors import NotFound, misfit
+from antiphon.engine.prepare import accepted
+from antiphon.errors import DECODE_ERRORS, Unsupported, misfit
 from antiphon.wire.base import Page
 from antiphon.wire.conversations import (
     Conversation,
@@ -19,7 +19,7 @@ from antiphon.wire.conversations import (
     UpdateConversation,
     decode_new_items,
 )
-from antiphon.wire.items import Item, ItemReference
+from antiphon.wire.items import CompactionTrigger, Item
 from antiphon.wire.items_complete import complete_items
 from antiphon.wire.responses import Includable, ListQuery
 
@@ -103,17 +103,12 @@ async def _items(
     """A request's items, complete: references replaced by what they stand for, ids and statuses given."""
     try:
         items = decode_new_items(raw, items_min=items_min)
-    except RecursionError as error:
-        raise misfit(msgspec.ValidationError("Items are nested too deeply"), "items") from error
-    except msgspec.DecodeError as error:
+    except DECODE_ERRORS as error:
         raise misfit(error, "items") from error
+    for index, item in enumerate(items):
+        if isinstance(item, CompactionTrigger):
+            message = "A compaction trigger asks for something and says nothing: a conversation cannot hold it."
+            raise Unsupported(message, param=f"items[{index}].type", code="unsupported_item")
     services, seed = call.services, call.seed
-    wanted = [item.id for item in items if isinstance(item, ItemReference)]
-    if wanted:
-        found = await services.responses.find_items(call.owner, wanted)
-        for index, item in enumerate(items):
-            if isinstance(item, ItemReference):
-                if item.id not in found:
-                    raise NotFound(f"Item with id {item.id!r} not found.", param=f"items[{index}].id")
-                items[index] = found[item.id]
+    items = await accepted(services.engine, items, call.owner, at="items")
     return complete_items(items, lambda prefix: services.new_id(prefix, seed))

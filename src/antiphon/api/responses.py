@@ -3,10 +3,10 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from antiphon.api.call import Call
@@ -35,7 +35,7 @@ class RetrieveQuery(Struct, kw_only=True):
 
     include: list[Includable] = []
     stream: bool = False
-    starting_after: int | None = None
+    starting_after: Annotated[int, Meta(ge=0)] | None = None
     include_obfuscation: bool = False
 
 

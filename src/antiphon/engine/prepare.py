@@ -21,6 +21,7 @@ from antiphon.wire.items import (
     Compaction,
     CompactionTrigger,
     ComputerCallOutput,
+    ComputerScreenshot,
     ConfigurationUpdate,
     FunctionCall,
     InputFile,
@@ -28,11 +29,14 @@ from antiphon.wire.items import (
     InputText,
     Item,
     ItemReference,
+    LongText,
     Message,
     Program,
     ProgramOutput,
     Reasoning,
     ReasoningText,
+    ToolSearchCall,
+    ToolSearchOutput,
     decode_items,
 )
 from antiphon.wire.items_complete import complete_items
@@ -48,6 +52,7 @@ from antiphon.wire.responses import (
 from antiphon.wire.tools import (
     UNSERVED_TOOLS,
     ChooseAllowed,
+    ChooseComputerUse,
     ChooseCustom,
     ChooseFunction,
     Tool,
@@ -65,11 +70,21 @@ FORWARDED = (
 """Parameters that are handed to the model host by name, where it knows them."""
 UNOBEYED = ("background", "context_management", "moderation", "access_programs", "image")
 """Parameters that are accepted and not obeyed; the response's warnings name them."""
-UNSERVED_ITEMS = (AdditionalTools, Compaction, CompactionTrigger, ConfigurationUpdate, Program, ProgramOutput)
+UNSERVED_ITEMS = (
+    AdditionalTools,
+    Compaction,
+    CompactionTrigger,
+    ConfigurationUpdate,
+    Program,
+    ProgramOutput,
+    ToolSearchCall,
+    ToolSearchOutput,
+)
 """Items without which the context would mean something else, and which this release cannot honour."""
 
 _tool_types = msgspec.json.Decoder(list[dict[str, Raw]])
 _tools = msgspec.json.Decoder(list[Tool])
+_text = msgspec.json.Decoder(LongText)
 _FIRST_INPUT = 0x8000  # input items' ids count from here, output items' from 0: both derive from the response's id
 
 
@@ -79,12 +94,14 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     Raises `ApiError`s only: `InvalidRequest` and its kin for what the request says, `NotFound` for a model, response,
     conversation or item that is not there, `Conflict` while another turn runs on the conversation.
     """
+    if not create.model:
+        raise InvalidRequest("The parameter 'model' is required.", param="model", code="missing_required_parameter")
     _check_together(create)
     tools = decode_tools(create.tools, engine.limits.tools_max)
     offered = offers(tools)
     choice = _choice(create.tool_choice, offered)
     given = await _input(engine, create, caller)
-    resolved = await engine.catalog.resolve(create.model or "", caller.access)
+    resolved = await engine.catalog.resolve(create.model, caller.access)
     response_id = engine.new_id("resp", caller.seed)
     added = complete_items(given, _input_ids(response_id))
     conversation = _conversation_id(create)
@@ -93,11 +110,11 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     try:
         history = await _history(engine, create, caller.owner)
         context = [*history, *added]
-        _check_ids(context, len(history))
-        _check_pairs(context, len(history))
+        _check_context(create, context, len(history))
         request = _model_request(create, resolved.model, _for_model(engine, context), offered=offered, choice=choice)
+        left_out = resolved.provider.left_out(request)
         return Run(
-            response=_begun(engine, create, response_id, tools=tools),
+            response=_begun(engine, create, response_id, tools=tools, left_out=left_out),
             owner=caller.owner,
             host=resolved.host,
             request=request,
@@ -105,7 +122,7 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
             input=tuple(added),
             conversation=conversation,
             sealed="reasoning.encrypted_content" in (create.include or ()),
-            warnings=_warnings(create, resolved.provider.left_out(request), strict=engine.strict),
+            warnings=_warnings(create, left_out, strict=engine.strict),
         )
     except BaseException:
         if conversation is not None:
@@ -134,15 +151,15 @@ def trimmed(request: ModelRequest) -> ModelRequest | None:
         return None
     cut = starts[(len(starts) + 1) // 2]
     kept = [item for item in request.items[:cut] if isinstance(item, Message) and item.role in ("system", "developer")]
-    return replace(request, items=[*kept, *request.items[cut:]])
+    calls = {call.call_id for item in request.items[cut:] if (call := call_of(item)) is not None}
+    rest = [item for item in request.items[cut:] if (answer := output_of(item)) is None or answer.call_id in calls]
+    return replace(request, items=[*kept, *rest])
 
 
 # ---------------------------------------------------------------- the request by itself
 
 
 def _check_together(create: CreateResponse) -> None:
-    if not create.model:
-        raise InvalidRequest("The parameter 'model' is required.", param="model", code="missing_required_parameter")
     if create.conversation is not None and create.previous_response_id is not None:
         message = "'conversation' and 'previous_response_id' exclude each other: give one of them."
         raise InvalidRequest(message, param="previous_response_id", code="mutually_exclusive_parameters")
@@ -191,7 +208,8 @@ def _choice(choice: ToolChoice | None, offered: Mapping[str, Offer]) -> Choice |
         names = tuple(name for tool in choice.tools for name in _chosen(tool.get("type"), tool.get("name"), offered))
         return Choice(mode=choice.mode, names=names)
     name = choice.name if isinstance(choice, ChooseFunction | ChooseCustom) else None
-    return Choice(mode="required", names=_chosen(str(type(choice).__struct_config__.tag), name, offered))
+    kind = "computer" if isinstance(choice, ChooseComputerUse) else str(type(choice).__struct_config__.tag)
+    return Choice(mode="required", names=_chosen(kind, name, offered))
 
 
 def _chosen(kind: object, name: object, offered: Mapping[str, Offer]) -> tuple[str, ...]:
@@ -215,7 +233,7 @@ async def _input(engine: Engine, create: CreateResponse, caller: Caller) -> list
     data = bytes(create.input)
     try:
         if data.startswith(b'"'):
-            text = msgspec.json.decode(data, type=str)
+            text = _text.decode(data)
             return [Message(role="user", content=[InputText(text=text)])]
         items = [] if data == b"null" else decode_items(data)
     except DECODE_ERRORS as error:
@@ -225,36 +243,14 @@ async def _input(engine: Engine, create: CreateResponse, caller: Caller) -> list
         raise InvalidRequest(message, param="input", code="array_above_max_length")
     for index, item in enumerate(items):
         _check_item(item, f"input[{index}]")
+    return await accepted(engine, items, caller.owner, at="input")
+
+
+async def accepted(engine: Engine, items: list[Item], owner: str, *, at: str) -> list[Item]:
+    """A client's items, with references replaced by what they stand for; encrypted reasoning must be this server's."""
+    for index, item in enumerate(items):
         if isinstance(item, Reasoning) and item.encrypted_content:
-            _opened(engine, item, f"input[{index}].encrypted_content")
-    return await _dereferenced(engine, items, caller.owner)
-
-
-def _check_item(item: Item, at: str) -> None:
-    if isinstance(item, UNSERVED_ITEMS):
-        kind = type(item).__struct_config__.tag
-        raise Unsupported(f"Items of type {kind!r} are not served by this server.", param=at, code="unsupported_item")
-    parts: object = item.content if isinstance(item, Message) else getattr(item, "output", None)
-    if isinstance(item, ComputerCallOutput):
-        parts = [item.output]
-    if isinstance(parts, list):
-        for index, part in enumerate(parts):
-            if isinstance(part, InputImage | InputFile):
-                _check_part(part, f"{at}.{'content' if isinstance(item, Message) else 'output'}[{index}]")
-
-
-def _check_part(part: InputImage | InputFile, at: str) -> None:
-    if part.file_id is not None:
-        message = "Uploaded files are not served by this server: send the content inline instead of 'file_id'."
-        raise Unsupported(message, param=f"{at}.file_id", code="unsupported_file_id")
-    if isinstance(part, InputImage) and not part.image_url:
-        raise InvalidRequest("An image needs 'image_url'.", param=f"{at}.image_url", code="missing_required_parameter")
-    if isinstance(part, InputFile) and not part.file_data:
-        message = "A file needs 'file_data': base64 data, or a data URL; 'file_url' is not fetched by this server."
-        raise Unsupported(message, param=f"{at}.file_data", code="unsupported_file_url")
-
-
-async def _dereferenced(engine: Engine, items: list[Item], owner: str) -> list[Item]:
+            _opened(engine, item, f"{at}[{index}].encrypted_content")
     wanted = [item.id for item in items if isinstance(item, ItemReference)]
     if not wanted:
         return items
@@ -263,9 +259,35 @@ async def _dereferenced(engine: Engine, items: list[Item], owner: str) -> list[I
         if isinstance(item, ItemReference):
             if item.id not in found:
                 message = f"Item with id {item.id!r} not found. Items are not kept when 'store' is false."
-                raise NotFound(message, param=f"input[{index}].id", code="item_not_found")
+                raise NotFound(message, param=f"{at}[{index}].id", code="item_not_found")
             items[index] = found[item.id]
     return items
+
+
+def _check_item(item: Item, at: str) -> None:
+    if isinstance(item, UNSERVED_ITEMS):
+        raise _unserved(item, at)
+    if isinstance(item, ComputerCallOutput):
+        _check_part(item.output, f"{at}.output")
+    parts: object = item.content if isinstance(item, Message) else getattr(item, "output", None)
+    if isinstance(parts, list):
+        for index, part in enumerate(parts):
+            if isinstance(part, InputImage | InputFile | ComputerScreenshot):
+                _check_part(part, f"{at}.{'content' if isinstance(item, Message) else 'output'}[{index}]")
+
+
+def _unserved(item: Item, at: str) -> Unsupported:
+    kind = type(item).__struct_config__.tag
+    return Unsupported(f"Items of type {kind!r} are not served by this server.", param=at, code="unsupported_item")
+
+
+def _check_part(part: InputImage | InputFile | ComputerScreenshot, at: str) -> None:
+    if part.file_id is not None:
+        message = "Uploaded files are not served by this server: send the content inline instead of 'file_id'."
+        raise Unsupported(message, param=f"{at}.file_id", code="unsupported_file_id")
+    if isinstance(part, InputFile) and not part.file_data:
+        message = "A file needs 'file_data': base64 data, or a data URL; 'file_url' is not fetched by this server."
+        raise Unsupported(message, param=f"{at}.file_data", code="unsupported_file_url")
 
 
 async def _history(engine: Engine, create: CreateResponse, owner: str) -> list[Item]:
@@ -293,6 +315,14 @@ def _input_ids(response_id: str) -> Any:
     return new
 
 
+def _check_context(create: CreateResponse, context: Sequence[Item], own: int) -> None:
+    if not context and not create.instructions:
+        message = "There is nothing to answer: neither 'input' nor 'instructions' nor an earlier turn."
+        raise InvalidRequest(message, param="input", code="missing_required_parameter")
+    _check_ids(context, own)
+    _check_pairs(context, own)
+
+
 def _check_ids(context: Sequence[Item], own: int) -> None:
     """An item stands once in a context: what the history has already must not be sent again."""
     known: set[str | None] = set()
@@ -308,7 +338,7 @@ def _check_pairs(context: Sequence[Item], own: int) -> None:
     calls: dict[str, bool] = {}
     for index, item in enumerate(context):
         if (call := call_of(item)) is not None and getattr(item, "status", None) != "incomplete":
-            calls.setdefault(call.call_id, False)
+            calls[call.call_id] = False  # an id may come again: some hosts count their calls anew in every turn
         elif (answer := output_of(item)) is not None:
             if answer.call_id not in calls:
                 message = f"No tool call found for function call output with call_id {answer.call_id}."
@@ -327,6 +357,8 @@ def _for_model(engine: Engine, context: Iterable[Item]) -> list[Item]:
     for item in context:
         if isinstance(item, FunctionCall) and item.status == "incomplete":
             continue
+        if isinstance(item, UNSERVED_ITEMS):
+            raise _unserved(item, "conversation")
         opened = isinstance(item, Reasoning) and item.encrypted_content and not item.content
         items.append(_opened(engine, item, "input") if opened and isinstance(item, Reasoning) else item)
     return items
@@ -340,7 +372,9 @@ def _opened(engine: Engine, item: Reasoning, at: str) -> Reasoning:
 # ---------------------------------------------------------------- what comes of it
 
 
-def _begun(engine: Engine, create: CreateResponse, response_id: str, *, tools: list[Tool]) -> Response:
+def _begun(
+    engine: Engine, create: CreateResponse, response_id: str, *, tools: list[Tool], left_out: Sequence[str]
+) -> Response:
     conversation = _conversation_id(create)
     return Response(
         id=response_id,
@@ -356,7 +390,7 @@ def _begun(engine: Engine, create: CreateResponse, response_id: str, *, tools: l
         prompt_cache_key=create.prompt_cache_key,
         reasoning=create.reasoning,
         safety_identifier=create.safety_identifier,
-        service_tier=create.service_tier or "default",
+        service_tier=create.service_tier if create.service_tier and "service_tier" not in left_out else "default",
         store=create.store is not False,
         temperature=1.0 if create.temperature is None else create.temperature,
         text=_text_config(create.text),
@@ -408,6 +442,7 @@ def _warnings(create: CreateResponse, left_out: list[str], *, strict: bool) -> t
     names = [name for name in UNOBEYED if getattr(create, name)] + left_out
     if create.reasoning is not None and (create.reasoning.summary or create.reasoning.generate_summary):
         names.append("reasoning.summary")
+    names += [f"reasoning.{name}" for name in ("context", "mode") if getattr(create.reasoning, name, None)]
     if create.stream_options is not None and create.stream_options.include_obfuscation:
         names.append("stream_options.include_obfuscation")
     if names and strict:

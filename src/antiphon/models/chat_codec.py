@@ -61,12 +61,17 @@ def chat_request(request: ModelRequest, quirks: Quirks) -> Json:
 
 def left_out(request: ModelRequest, quirks: Quirks) -> list[str]:
     """The Responses API's names of the parameters that the client gave and this host does not take."""
-    names = [_PUBLIC_NAMES.get(key, key) for key in _optional(request) if key not in quirks.accepts]
+    asked = _optional(request)
+    if asked.get("service_tier") in ("auto", "default"):
+        del asked["service_tier"]  # what a host without tiers does anyway
+    names = [_PUBLIC_NAMES.get(key, key) for key in asked if key not in quirks.accepts]
     if request.functions and request.parallel_tool_calls is False and not quirks.parallel_tool_calls:
         names.append("parallel_tool_calls")
     must_call = request.functions and request.choice is not None and request.choice.mode == "required"
     if must_call and not (quirks.tool_choice and quirks.tool_choice_required):
         names.append("tool_choice")
+    if isinstance(request.format, JsonObjectFormat) and not (quirks.json_object or quirks.json_schema):
+        names.append("text.format")
     return names
 
 
@@ -99,6 +104,8 @@ def _tools(request: ModelRequest, quirks: Quirks) -> Json:
         return {}
     else:
         tools, functions = _choice(choice, functions, quirks)
+        if not functions:
+            return {}
     tools["tools"] = [_tool(function, quirks) for function in functions]
     if request.parallel_tool_calls is not None and quirks.parallel_tool_calls:
         tools["parallel_tool_calls"] = request.parallel_tool_calls
@@ -145,8 +152,8 @@ def _response_format(form: JsonObjectFormat | JsonSchemaFormat, quirks: Quirks) 
         schema: Json = {"name": form.name, "schema": form.schema}
         if form.description is not None:
             schema["description"] = form.description
-        if form.strict is not None:
-            schema["strict"] = form.strict
+        if form.strict:
+            schema["strict"] = True
         return {"type": "json_schema", "json_schema": schema}
     return {"type": "json_object"} if quirks.json_object else None
 

@@ -106,7 +106,8 @@ class Conversations:
 
     async def history(self, owner: str, id: str) -> list[Item]:
         """All items, oldest first."""
-        await self.get(owner, id)
+        if await self._database.one(_GET, (owner, id)) is None:
+            raise not_found("Conversation", id, param="conversation")
         return rows_of.decoded(await self._database.all(rows_of.BODIES, (owner, id)))
 
     async def claim(self, owner: str, id: str, turn_id: str) -> None:
@@ -114,7 +115,8 @@ class Conversations:
         try:
             await self._database.transaction([Statement(_CLAIM, (turn_id, owner, id), 1)])
         except Mismatch as error:
-            await self.get(owner, id)
+            if await self._database.one(_GET, (owner, id)) is None:
+                raise not_found("Conversation", id, param="conversation") from error
             raise Conflict(
                 f"Another response is being made in conversation '{id}'; try again when it has ended.",
                 param="conversation",

@@ -33,16 +33,16 @@ _GET = f"{RESPONSES.select('-1 AS seq, body')} UNION ALL {ITEMS.select('seq, bod
 _JOURNAL = (
     f"{RESPONSES.select('-1 AS seq, journal, body')} UNION ALL {ITEMS.select('seq, NULL, body', _OUTPUT)} ORDER BY seq"
 )
-# One row per item, oldest response first; a response without items still gives a row, and the first row tells
-# whether the chain ends there or breaks off.
+# One row per item, oldest response first; a response without items still gives a row. The first row tells whether the
+# chain ends there, breaks off, or began in a conversation; the last, whether its last response has ended.
 _HISTORY = f"""
-WITH RECURSIVE chain (id, previous, depth) AS (
-  {RESPONSES.select("id, previous_response_id, 0")}
+WITH RECURSIVE chain (id, previous, conversation, status, depth) AS (
+  {RESPONSES.select("id, previous_response_id, conversation_id, status, 0")}
   UNION ALL
-  SELECT r.id, r.previous_response_id, chain.depth + 1
+  SELECT r.id, r.previous_response_id, r.conversation_id, r.status, chain.depth + 1
   FROM chain CROSS JOIN responses r WHERE {RESPONSES.owned("r")} AND r.id = chain.previous
 )
-SELECT chain.previous, items.body
+SELECT chain.previous, chain.conversation, chain.status, items.body
 FROM chain LEFT JOIN items ON {ITEMS.owned("items")} AND items.container = chain.id
 ORDER BY chain.depth DESC, items.seq
 """
@@ -132,7 +132,8 @@ class Responses:
     async def history(self, owner: str, id: str) -> list[Item]:
         """Input and output of the response and of all that it continues, oldest first.
 
-        Raises `NotFound` where a response of the chain is missing, deleted, or another owner's.
+        Raises `NotFound` where a response of the chain is missing, deleted, or another owner's, `Conflict` if this one
+        has not ended yet, `InvalidRequest` if the chain began in a conversation, whose items it would lack.
         """
         rows = await self._database.all(_HISTORY, (owner, id, owner, owner))
         broken = id if not rows else rows[0][0]
@@ -142,7 +143,13 @@ class Responses:
                 param="previous_response_id",
                 code="previous_response_not_found",
             )
-        return rows_of.decoded([row for row in rows if row[1] is not None])
+        if rows[-1][2] in ("queued", "in_progress"):
+            message = f"Previous response with id '{id}' is {rows[-1][2]}; it can be continued when it has ended."
+            raise Conflict(message, param="previous_response_id", code="previous_response_not_finished")
+        if rows[0][1] is not None:
+            message = f"Response '{id}' was made in conversation '{rows[0][1]}': continue it by 'conversation'."
+            raise InvalidRequest(message, param="previous_response_id", code="previous_response_in_conversation")
+        return rows_of.decoded([row for row in rows if row[-1] is not None])
 
     async def list(self, owner: str, query: ListQuery) -> Page[Response]:
         """A page of responses with their output, in the order in which they began; `query.model` filters."""

@@ -100,6 +100,6 @@ class Table(Struct, frozen=True):
         return int(row[0])
 
 
-def not_found(what: str, id: str) -> NotFound:
+def not_found(what: str, id: str, *, param: str | None = None) -> NotFound:
     """The one answer for what does not exist and for what is somebody else's."""
-    return NotFound(f"{what} with id '{id}' not found.")
+    return NotFound(f"{what} with id '{id}' not found.", param=param)

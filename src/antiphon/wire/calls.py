@@ -96,7 +96,7 @@ def output_of(item: Item) -> Answer | None:
             return Answer(call_id=item.call_id, output=_text({"status": item.status, "output": item.output}))
         case ComputerCallOutput():
             shot = item.output
-            picture = InputImage(image_url=shot.image_url, file_id=shot.file_id, detail="auto")
+            picture = InputImage(image_url=shot.image_url, file_id=shot.file_id, detail=shot.detail or "auto")
             return Answer(call_id=item.call_id, output=[picture])
     return None
 

@@ -112,7 +112,7 @@ class TextDone(PartEvent, kw_only=True, tag_field="type", tag="response.output_t
     """The whole text of a part."""
 
     text: str
-    logprobs: list[Logprob] = []
+    logprobs: list[Logprob] | None = []
 
 
 class RefusalDelta(PartEvent, kw_only=True, tag_field="type", tag="response.refusal.delta"):

@@ -18,7 +18,8 @@ Status = Literal["in_progress", "completed", "incomplete"]
 Phase = Literal["commentary", "final_answer"]
 Detail = Literal["low", "high", "auto", "original"]
 Id = Annotated[str, Meta(min_length=1, max_length=512)]
-CallId = Annotated[str, Meta(min_length=1, max_length=512)]
+CallId = Annotated[str, Meta(min_length=1)]
+"""As long as the host makes it: some put the thoughts that led to a call into its id, and want it back."""
 LongText = Annotated[str, Meta(max_length=10_485_760)]
 
 
@@ -40,6 +41,10 @@ class InputImage(Sparse, kw_only=True, tag_field="type", tag="input_image"):
     detail: Detail | None = None
     prompt_cache_breakpoint: dict[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        if not (self.image_url or self.file_id):
+            raise ValueError("An image needs `image_url` or `file_id`")
+
 
 class InputFile(Sparse, kw_only=True, tag_field="type", tag="input_file"):
     """A file for the model: base64 data, a URL, or the id of an uploaded file."""
@@ -50,6 +55,10 @@ class InputFile(Sparse, kw_only=True, tag_field="type", tag="input_file"):
     filename: str | None = None
     detail: Literal["low", "high", "auto"] | None = None
     prompt_cache_breakpoint: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.file_data or self.file_id or self.file_url):
+            raise ValueError("A file needs `file_data`, `file_id` or `file_url`")
 
 
 class AudioBytes(Struct):
@@ -83,11 +92,17 @@ class Logprob(Struct, kw_only=True):
 
 
 class OutputText(Struct, kw_only=True, tag_field="type", tag="output_text"):
-    """Text from the model. Annotations and logprobs are always sent: clients require the arrays."""
+    """Text from the model. Annotations and logprobs are always sent: clients require the arrays, but may send null."""
 
     text: str
-    annotations: list[dict[str, Any]] = []
-    logprobs: list[Logprob] = []
+    annotations: list[dict[str, Any]] | None = []
+    logprobs: list[Logprob] | None = []
+
+    def __post_init__(self) -> None:
+        if self.annotations is None:
+            self.annotations = []
+        if self.logprobs is None:
+            self.logprobs = []
 
 
 class Refusal(Struct, tag_field="type", tag="refusal"):
@@ -121,6 +136,10 @@ class ComputerScreenshot(Sparse, kw_only=True, tag_field="type", tag="computer_s
     file_id: str | None = None
     detail: Detail | None = None
     prompt_cache_breakpoint: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.image_url or self.file_id):
+            raise ValueError("A screenshot needs `image_url` or `file_id`")
 
 
 InputPart = InputText | InputImage | InputFile | InputAudio
@@ -200,11 +219,16 @@ class CustomToolCallOutput(Sparse, kw_only=True, tag_field="type", tag="custom_t
     caller: dict[str, Any] | None = None
 
 
-class Reasoning(Struct, kw_only=True, tag_field="type", tag="reasoning"):
+def _no_summary() -> list[SummaryText]:
+    """Not `list` itself, so that an empty one is sent, too: clients require it."""
+    return []
+
+
+class Reasoning(Sparse, kw_only=True, tag_field="type", tag="reasoning"):
     """The model's reasoning: raw text, summaries, or an encrypted form that only this server can open."""
 
     id: Id | None = None
-    summary: list[SummaryText] = []
+    summary: list[SummaryText] = msgspec.field(default_factory=_no_summary)
     content: list[ReasoningText] | None = None
     encrypted_content: str | None = None
     status: Status | None = None
@@ -530,7 +554,8 @@ _decoder: msgspec.json.Decoder[Item] = msgspec.json.Decoder(Item)
 _list_decoder = msgspec.json.Decoder(list[Item])
 _raw_list_decoder = msgspec.json.Decoder(list[Raw])
 _probe = msgspec.json.Decoder(dict[str, Raw])
-encode_item = msgspec.json.Encoder().encode
+_NULL = Raw(b"null")
+_dumps = encode_item = msgspec.json.Encoder().encode
 
 
 def decode_item(data: bytes) -> Item:
@@ -539,7 +564,7 @@ def decode_item(data: bytes) -> Item:
 
 
 def decode_items(data: bytes | Raw) -> list[Item]:
-    """A JSON array of items, where an item may lack its `type`.
+    """A JSON array of items, where an item may lack its `type`, or have null there.
 
     Clients send messages as `{"role", "content"}` and references as `{"id"}`: OpenAI's document makes `type` optional
     there and only there. Raises `msgspec.ValidationError`.
@@ -547,7 +572,7 @@ def decode_items(data: bytes | Raw) -> list[Item]:
     try:
         return _list_decoder.decode(data)
     except msgspec.ValidationError as error:
-        if "missing required field `type`" not in str(error):
+        if "missing required field `type`" not in str(error) and not str(error).startswith("Expected `str` - at"):
             raise
     typed = [_with_type(bytes(raw)) for raw in _raw_list_decoder.decode(data)]
     return _list_decoder.decode(b"[%b]" % b",".join(typed))
@@ -558,13 +583,8 @@ def _with_type(item: bytes) -> bytes:
     if not item.startswith(b"{"):
         return item
     fields = _probe.decode(item)
-    if "type" in fields:
+    if bytes(fields.pop("type", _NULL)) != b"null":
         return item
     if "role" in fields or "content" in fields:
-        tag = b'"type":"message"'
-    elif fields.keys() == {"id"}:
-        tag = b'"type":"item_reference"'
-    else:
-        return item
-    rest = item[1:].lstrip()
-    return b"{%b%b%b" % (tag, b"" if rest.startswith(b"}") else b",", rest)
+        return _dumps({"type": "message", **fields})
+    return _dumps({"type": "item_reference", **fields}) if fields.keys() == {"id"} else item

@@ -14,6 +14,8 @@ from antiphon.wire.items import (
     Item,
     Message,
     OutputText,
+    ToolSearchCall,
+    ToolSearchOutput,
 )
 
 _WITH_STATUS = frozenset(kind for kind in ID_PREFIXES if "status" in kind.__struct_fields__)  # type: ignore[attr-defined]
@@ -40,6 +42,8 @@ def _complete(item: Item, new_child: Callable[[str], str]) -> Item:
         changes["content"] = [part(text=item.content)]
     elif isinstance(item, Message) and any(map(_lacks_detail, item.content)):
         changes["content"] = [_with_detail(part) for part in item.content]
+    elif isinstance(item, ToolSearchCall | ToolSearchOutput) and item.execution is None:
+        changes["execution"] = "client" if item.call_id else "server"
     elif isinstance(item, FunctionCallOutput | CustomToolCallOutput) and any(map(_lacks_detail, item.output)):
         changes["output"] = [_with_detail(part) for part in item.output]
     return structs.replace(item, **changes) if changes else item

@@ -36,13 +36,13 @@ class JsonObjectFormat(Struct, tag_field="type", tag="json_object"):
     """Any JSON object."""
 
 
-class JsonSchemaFormat(Sparse, kw_only=True, tag_field="type", tag="json_schema"):
+class JsonSchemaFormat(Full, kw_only=True, tag_field="type", tag="json_schema"):
     """JSON that a schema allows."""
 
     name: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[a-zA-Z0-9_-]+$")]
     schema: dict[str, Any]
     description: str | None = None
-    strict: bool | None = None
+    strict: bool | None = False
 
 
 class TextConfig(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -99,7 +99,7 @@ class CreateResponse(Struct, kw_only=True):
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     max_tool_calls: Annotated[int, Meta(ge=1)] | None = None
-    max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_output_tokens: Annotated[int, Meta(ge=16)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
@@ -110,7 +110,7 @@ class CreateResponse(Struct, kw_only=True):
     truncation: Truncation | None = None
     metadata: Metadata | None = None
     service_tier: ServiceTier | None = None
-    safety_identifier: Annotated[str, Meta(max_length=128)] | None = None
+    safety_identifier: Annotated[str, Meta(max_length=64)] | None = None
     user: str | None = None
     prompt: PromptRef | None = None
     prompt_cache_key: Annotated[str, Meta(max_length=1024)] | None = None

@@ -151,6 +151,10 @@ class ChooseComputer(Struct, tag_field="type", tag="computer"):
     """The model must use the computer."""
 
 
+class ChooseComputerUse(Struct, tag_field="type", tag="computer_use"):
+    """The model must use the computer: another name for it."""
+
+
 class ChooseComputerPreview(Struct, tag_field="type", tag="computer_use_preview"):
     """The model must use the computer, in the earlier form."""
 
@@ -164,5 +168,6 @@ ToolChoice = (
     | ChooseApplyPatch
     | ChooseLocalShell
     | ChooseComputer
+    | ChooseComputerUse
     | ChooseComputerPreview
 )

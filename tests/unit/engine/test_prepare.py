@@ -7,7 +7,7 @@ from antiphon.engine.prepare import trimmed
 from antiphon.errors import ApiError, Conflict, InvalidRequest, NotFound, Unsupported
 from antiphon.models.base import CallArguments, CallStart, Choice, Finish, ModelRequest
 from antiphon.testing.provider import Script, text
-from antiphon.wire.items import InputText, Message, Reasoning
+from antiphon.wire.items import Compaction, FunctionCall, FunctionCallOutput, InputText, Message, Reasoning
 
 FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}
 CALLS = Script([[CallStart(0, "c1", "f"), CallArguments(0, "{}"), Finish("calls")]])
@@ -37,6 +37,26 @@ def output(call_id: str) -> dict[str, str]:
         ({"input": [output("c9")]}, InvalidRequest, "input[0]"),
         ({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": ""}]}, InvalidRequest, "input"),
         ({"input": [{"type": "compaction", "encrypted_content": "x"}]}, Unsupported, "input[0]"),
+        ({"input": [{"type": "tool_search_output", "tools": []}]}, Unsupported, "input[0]"),
+        ({"input": []}, InvalidRequest, "input"),
+        ({"input": "x" * 10_485_761}, InvalidRequest, "input"),
+        ({"conversation": "conv_missing"}, NotFound, "conversation"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, InvalidRequest, "input[0].content[0]"),
+        ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, InvalidRequest, "input[0].content[0]"),
+        (
+            {
+                "input": [
+                    {"type": "computer_call", "call_id": "c", "pending_safety_checks": []},
+                    {
+                        "type": "computer_call_output",
+                        "call_id": "c",
+                        "output": {"type": "computer_screenshot", "file_id": "f"},
+                    },
+                ]
+            },
+            Unsupported,
+            "input[1].output.file_id",
+        ),
         (
             {"input": [{"type": "reasoning", "summary": [], "encrypted_content": "x"}]},
             InvalidRequest,
@@ -128,9 +148,26 @@ async def test_what_is_not_obeyed_is_named(bench):
     bench = bench()
     bench.provider.takes_not = ["prompt_cache_key"]
     run = await bench.prepared(
-        input="hi", background=True, moderation={"model": "m"}, reasoning={"summary": "auto"}, prompt_cache_key="k"
+        input="hi",
+        background=True,
+        moderation={"model": "m"},
+        reasoning={"summary": "auto", "context": "all_turns"},
+        prompt_cache_key="k",
     )
-    assert set(run.warnings) == {"background", "moderation", "reasoning.summary", "prompt_cache_key"}
+    assert set(run.warnings) == {
+        "background",
+        "moderation",
+        "reasoning.summary",
+        "reasoning.context",
+        "prompt_cache_key",
+    }
+
+
+async def test_a_service_tier_that_the_host_is_not_told_is_not_claimed(bench):
+    bench = bench()
+    assert (await bench.prepared(input="hi", service_tier="flex")).response.service_tier == "flex"
+    bench.provider.takes_not = ["service_tier"]
+    assert (await bench.prepared(input="hi", service_tier="flex")).response.service_tier == "default"
 
 
 async def test_in_strict_mode_what_would_not_be_obeyed_is_refused(bench):
@@ -200,6 +237,15 @@ async def test_a_call_without_its_output_is_refused(bench):
         await bench.prepared(input="two", previous_response_id=first.id)
 
 
+async def test_a_call_id_that_comes_again_needs_its_own_output(bench):
+    bench = bench(CALLS, CALLS)
+    first = await bench.response(input="one", tools=[FUNCTION])
+    second = await bench.response(input=[output("c1")], previous_response_id=first.id, tools=[FUNCTION])
+    with pytest.raises(InvalidRequest, match="No tool output found for function call c1"):
+        await bench.prepared(input="two", previous_response_id=second.id)
+    await bench.prepared(input=[output("c1")], previous_response_id=second.id)
+
+
 async def test_a_call_that_was_cut_off_is_left_out_of_the_context(bench):
     bench = bench(Script([[CallStart(0, "c1", "f"), CallArguments(0, '{"a'), Finish("length")]]), text("fine"))
     first = await bench.response(input="one", tools=[FUNCTION])
@@ -225,6 +271,15 @@ async def test_a_conversation_shows_the_model_every_item_however_it_came_there(b
     await bench.engine.conversations.append("me", conversation, [added])
     await bench.response(input="three", conversation={"id": conversation})
     assert bench.context() == ["one", "two", "between", "three"]
+
+
+async def test_an_item_in_a_conversation_that_cannot_be_honoured_is_refused(bench):
+    bench = bench()
+    conversation = await bench.conversation()
+    await bench.engine.conversations.append("me", conversation, [Compaction(id="cmp_1", encrypted_content="x")])
+    with pytest.raises(Unsupported, match="'compaction'") as refused:
+        await bench.prepared(input="hi", conversation=conversation)
+    assert refused.value.param == "conversation"
 
 
 async def test_an_item_that_the_history_has_already_is_refused(bench):
@@ -271,3 +326,9 @@ def test_trimming_leaves_out_the_older_half_of_the_turns_and_keeps_what_is_said_
     once = trimmed(ModelRequest(model="m", items=items))
     assert [item.content[0].text for item in once.items] == ["s", "d"]
     assert trimmed(once) is None
+
+
+def test_trimming_leaves_no_output_without_its_call():
+    call = FunctionCall(call_id="c", name="f", arguments="{}")
+    items = [said("user", "a"), call, said("user", "b"), FunctionCallOutput(call_id="c", output="1")]
+    assert trimmed(ModelRequest(model="m", items=items)).items == [items[2]]

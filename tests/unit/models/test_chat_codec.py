@@ -132,6 +132,17 @@ def test_what_a_host_does_not_take_is_named_as_the_client_knows_it() -> None:
     assert left_out(request, OPENAI_QUIRKS) == []
 
 
+def test_the_tier_that_a_host_without_tiers_has_anyway_is_not_missed() -> None:
+    request = ModelRequest(model="m", items=[], extra={"service_tier": "auto"})
+    assert left_out(request, PLAIN) == []
+
+
+def test_json_that_a_host_cannot_be_asked_for_is_named() -> None:
+    request = ModelRequest(model="m", items=[], format=JsonObjectFormat())
+    assert left_out(request, Quirks(json_object=False, json_schema=False)) == ["text.format"]
+    assert left_out(request, Quirks(json_object=False)) == []
+
+
 # ---------------------------------------------------------------- messages
 
 
@@ -355,6 +366,7 @@ NAMED = {"type": "function", "function": {"name": "a"}}
         (Choice(mode="required"), Quirks(), ["a", "b"], "required"),
         (Choice(mode="none"), Quirks(), ["a", "b"], "none"),
         (Choice(mode="none"), Quirks(tool_choice=False), [], None),
+        (Choice(mode="auto", names=()), Quirks(), [], None),
         (Choice(mode="auto"), Quirks(tool_choice=False), ["a", "b"], None),
         (Choice(mode="required"), Quirks(tool_choice_required=False), ["a", "b"], None),
         (ONE, Quirks(), ["a", "b"], NAMED),

@@ -83,7 +83,10 @@ def test_the_table_of_prefixes_covers_what_may_come_without_an_id():
     ("field", "item"),
     [
         ("content", b'{"type": "message", "role": "user", "content": [{"type": "input_image", "image_url": "u"}]}'),
-        ("output", b'{"type": "function_call_output", "call_id": "c", "output": [{"type": "input_image"}]}'),
+        (
+            "output",
+            b'{"type": "function_call_output", "call_id": "c", "output": [{"type": "input_image", "image_url": "u"}]}',
+        ),
     ],
 )
 def test_an_image_without_a_detail_gets_the_one_that_readers_require(field: str, item: bytes) -> None:
