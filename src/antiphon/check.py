@@ -11,6 +11,7 @@ from antiphon.egress import LiveTransport
 from antiphon.errors import ApiError
 from antiphon.models.base import NO_ACCESS, Provider
 from antiphon.models.catalog import catalog_of
+from antiphon.settings import masked
 from antiphon.wire.models import Model
 
 REACH_S: Final = 10.0
@@ -51,19 +52,20 @@ async def list_models(config: Config) -> tuple[list[Model], list[str]]:
 
 
 async def _reach(host: Host, provider: Provider) -> Reached:
+    url = masked(host.base_url)
     missing = "" if host.key or not host.key_needed else " No key is configured: requests must bring one."
     if not host.list_models:
-        return Reached(host=host.name, state="NOT ASKED", detail=f"{host.base_url} does not list models.{missing}")
+        return Reached(host=host.name, state="NOT ASKED", detail=f"{url} does not list models.{missing}")
     began = time.monotonic()
     try:
         async with asyncio.timeout(REACH_S):
             found = await provider.models(NO_ACCESS)
     except TimeoutError:
-        detail = f"{host.base_url} did not list its models within {REACH_S:g} s.{missing}"
+        detail = f"{url} did not list its models within {REACH_S:g} s.{missing}"
     except ApiError as error:
-        detail = f"{host.base_url}: {error.message}{missing}"
+        detail = f"{url}: {error.message}{missing}"
     else:
         took_ms = (time.monotonic() - began) * 1000
         models = f"{len(found)} model{'' if len(found) == 1 else 's'}"
-        return Reached(host=host.name, state="OK", detail=f"{host.base_url}, {models}, {took_ms:.0f} ms.{missing}")
+        return Reached(host=host.name, state="OK", detail=f"{url}, {models}, {took_ms:.0f} ms.{missing}")
     return Reached(host=host.name, state="ABSENT" if host.probed else "ERROR", detail=detail)

@@ -14,6 +14,7 @@ from typing import Any, Final, get_args
 
 from antiphon import __version__, config, telemetry
 from antiphon.replay import commands
+from antiphon.settings import masked
 
 OK: Final = 0
 FAILED: Final = 1
@@ -149,7 +150,7 @@ def greeting(settings: config.Config) -> str:
     named = {name: host for name, host in known.items() if not host.probed}
     for name, host in named.items():
         origin = settings.hosts[name].origin
-        lines.append(f"Model host {name}: {host.base_url} ({origin or 'configured'})")
+        lines.append(f"Model host {name}: {masked(host.base_url)} ({origin or 'configured'})")
     probed = [host for host in known.values() if host.probed]
     lines += [f"Looking for {host.name} on {host.base_url}, to serve its models once it answers" for host in probed]
     return "\n".join([*lines, *([] if named else [NO_HOST])])

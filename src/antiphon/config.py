@@ -305,6 +305,7 @@ def _completed(config: Config, environ: Mapping[str, str]) -> Config:
     base = environ.get("XDG_DATA_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".local" / "share")
     return msgspec.structs.replace(
         config,
+        host=config.host.strip("[]"),
         hosts=configured,
         data_dir=config.data_dir or str(Path(base) / "antiphon"),
     )
@@ -445,6 +446,6 @@ def _is_address(url: str) -> bool:
 
 def _loopback(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"

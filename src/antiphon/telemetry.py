@@ -97,13 +97,14 @@ def _message(error: BaseException) -> str:
 
 
 class RequestEnded(Struct, frozen=True, kw_only=True):
-    """One HTTP request, over. `route` is the pattern, not the path: paths hold ids."""
+    """One HTTP request, over. `route` is the pattern, not the path: paths hold ids. `error` is the kind of failure."""
 
     method: str
     route: str
     status: int
     ms: float
     request_id: str = ""
+    error: str = ""
 
 
 Listener = Callable[[RequestEnded], None]

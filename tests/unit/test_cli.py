@@ -152,6 +152,15 @@ def test_models_without_any_host_says_how_to_add_one(run: Run) -> None:
     assert run("models", ANTIPHON_FIND_HOSTS="false") == (0, "", f"{cli.NO_HOST}\n")
 
 
+def test_a_password_in_an_address_is_shown_nowhere(run: Run) -> None:
+    environ = {"VLLM_URL": "http://me:topsecret@127.0.0.1:9/v1", "ANTIPHON_HOST": "[::1]"}
+    said = cli.greeting(config.load(None, environ))
+    assert "http://[::1]:8321/v1" in said
+    _, out, err = run("check", **environ)
+    assert "vllm: http://********@127.0.0.1:9/v1" in out
+    assert "topsecret" not in said + out + err
+
+
 def test_a_server_without_hosts_says_how_to_add_one() -> None:
     said = cli.greeting(config.load(None, {}, {"mode": "record", "host": "::1"}))
     assert said.endswith(cli.NO_HOST)

@@ -57,6 +57,7 @@ class Outermost:
         call.request_id = _request_id(call.headers.get(b"x-request-id"))
         call.routes = self._routes
         call.scope[CALL] = call
+        failure = ""
         try:
             await self._app(*request)
         except Gone:
@@ -64,10 +65,12 @@ class Outermost:
         except asyncio.CancelledError:  # the server stops, and has waited for as long as it may
             await _refuse(call, Unavailable("The server is stopping.", retry_after_s=1))
         except ApiError as error:
+            failure = type(error).__name__
             if isinstance(error, Internal):
                 _log(call, error)
             await _refuse(call, error)
         except Exception as error:
+            failure = type(error).__name__
             _log(call, error)
             await _refuse(call, internal(call.request_id))
         finally:
@@ -77,6 +80,7 @@ class Outermost:
                 status=call.status or CLIENT_LEFT,
                 ms=round((time.perf_counter() - began) * 1000, 3),
                 request_id=call.request_id,
+                error=failure,
             )
             services.telemetry.ended(ended)
 

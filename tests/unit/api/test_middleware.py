@@ -112,10 +112,10 @@ async def test_telemetry_hears_of_every_request_by_its_pattern(app, ended) -> No
     running = await app(ok, broken)
     for path in ("/ok", "/broken/7", "/nothing"):
         await running.ask("GET", path)
-    assert [(each.method, each.route, each.status) for each in ended] == [
-        ("GET", "/ok", 200),
-        ("GET", "/broken/{what}", 500),
-        ("GET", "", 404),
+    assert [(each.method, each.route, each.status, each.error) for each in ended] == [
+        ("GET", "/ok", 200, ""),
+        ("GET", "/broken/{what}", 500, "ZeroDivisionError"),
+        ("GET", "", 404, "NotFound"),
     ]
     assert all(each.ms >= 0 and each.request_id for each in ended)
 
