@@ -105,7 +105,13 @@ class Config(Struct, frozen=True, kw_only=True):
     mode: Annotated[Mode, Meta(description="Model traffic: live, recorded, replayed, or recorded where missing.")] = (
         "live"
     )
-    recordings: Annotated[str, Meta(description="Directory of recordings.")] = "recordings"
+    recordings: Annotated[
+        str,
+        Meta(
+            description="Directory of recordings; `recordings` in any mode but live. A live server that has one lets"
+            " single requests be recorded or replayed, by the header `x-antiphon-mode`."
+        ),
+    ] = ""
     recordings_format: Annotated[
         Literal["antiphon", "llama-stack"], Meta(description="The format in which recordings are written.")
     ] = "antiphon"
@@ -308,6 +314,7 @@ def _completed(config: Config, environ: Mapping[str, str]) -> Config:
         host=config.host.strip("[]"),
         hosts=configured,
         data_dir=config.data_dir or str(Path(base) / "antiphon"),
+        recordings=config.recordings or ("" if config.mode == "live" else "recordings"),
     )
 
 

@@ -81,6 +81,18 @@ def test_strict_mode_refuses_what_would_be_ignored(host: Host, tmp_path: Path) -
         assert server.post("/chat/completions", {**CHAT, "colour": "red"}).status == 200
 
 
+def test_a_live_server_with_recordings_records_single_requests(tmp_path: Path, host: Host) -> None:
+    settings = {"hosts": {"scripted": {"base_url": host.url}}, "recordings": str(tmp_path / "made")}
+    with running(settings, tmp_path) as server:
+        assert server.post("/chat/completions", CHAT).status == 200
+        assert not (tmp_path / "made").exists()
+        recorded = server.post("/chat/completions", CHAT, {"x-antiphon-mode": "record"})
+        called = len(host.calls)
+        replayed = server.post("/chat/completions", CHAT, {"x-antiphon-mode": "replay"})
+    assert replayed.body == recorded.body
+    assert len(host.calls) == called
+
+
 @pytest.mark.parametrize(
     ("name", "value", "code"),
     [

@@ -144,16 +144,6 @@ async def a_turn_that_cannot_be_appended_leaves_its_response_unfinished(database
     await responses.finish(US, response("resp_1", status="failed"), b"")
 
 
-async def a_turn_that_is_not_stored_appends_all_the_same(database: Database) -> None:
-    """`end_turn` is the conversation's half of `finish`."""
-    conversations = await conversation(database, "conv_1")
-    await conversations.claim(US, "conv_1", "resp_1")
-    await conversations.end_turn(US, "conv_1", "resp_1", items=[user("msg_1"), assistant("msg_2")])
-    assert ids(await conversations.history(US, "conv_1")) == ["msg_1", "msg_2"]
-    error = await refused(Conflict, conversations.end_turn(US, "conv_1", "resp_1", items=[user("msg_3")]))
-    assert error.code == "conversation_locked"
-
-
 CASES: tuple[Case, ...] = (
     a_conversation_keeps_its_items_in_the_order_of_their_arrival,
     concurrent_appends_neither_mix_nor_lose_items,
@@ -164,5 +154,4 @@ CASES: tuple[Case, ...] = (
     a_turn_appends_its_items_with_its_response_and_releases_its_claim,
     one_turn_at_a_time,
     a_turn_that_cannot_be_appended_leaves_its_response_unfinished,
-    a_turn_that_is_not_stored_appends_all_the_same,
 )

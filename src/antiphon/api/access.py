@@ -22,10 +22,11 @@ ANY_HOST = "api_key"
 _MODES = get_args(Mode)
 
 
-def access_from(headers: Mapping[bytes, bytes], mode: Mode, warn: Callable[[str], None]) -> Access:
-    """The request's access. Raises `InvalidRequest` for headers of ours that make no sense, `Forbidden` for a mode.
+def access_from(headers: Mapping[bytes, bytes], warn: Callable[[str], None], *, recorded: bool) -> Access:
+    """The request's access; `recorded` says whether this server has recordings.
 
-    Llama Stack ignores what it cannot read in its header, and so do we, with a warning.
+    Raises `InvalidRequest` for headers of ours that make no sense, `Forbidden` for a mode. Llama Stack ignores what it
+    cannot read in its header, and so do we, with a warning.
     """
     wanted = headers.get(MODE)
     members: dict[str, Any] = {}
@@ -43,7 +44,8 @@ def access_from(headers: Mapping[bytes, bytes], mode: Mode, warn: Callable[[str]
         key=keys.get(ANY_HOST),
         keys=named | keys,
         replay=Replay(
-            mode=None if wanted is None else _mode(wanted, mode), test_id=test_id if isinstance(test_id, str) else None
+            mode=None if wanted is None else _mode(wanted, recorded=recorded),
+            test_id=test_id if isinstance(test_id, str) else None,
         ),
     )
 
@@ -67,12 +69,12 @@ def _check(keys: Mapping[str, str]) -> None:
             raise InvalidRequest(message, param=OURS.decode(), code="invalid_header")
 
 
-def _mode(wanted: bytes, mode: Mode) -> str:
+def _mode(wanted: bytes, *, recorded: bool) -> str:
     text = wanted.decode("latin-1").strip().lower()
     if text not in _MODES:
         message = f"The header x-antiphon-mode must be one of {', '.join(_MODES)}, not {text[:40]!r}."
         raise InvalidRequest(message, param=MODE.decode(), code="invalid_header")
-    if mode == "live" and text != "live":
-        message = "The header x-antiphon-mode needs a server that was started with recordings (--mode, --recordings)."
+    if not recorded and text != "live":
+        message = "The header x-antiphon-mode needs a server that was started with --recordings, or in another mode."
         raise Forbidden(message, param=MODE.decode(), code="recordings_disabled")
     return text

@@ -81,7 +81,7 @@ class Route:
         """Decodes the request, handles it, and sends the answer."""
         config = call.services.config
         call.pattern = self.path
-        call.access = access_from(call.headers, config.mode, call.warn)
+        call.access = access_from(call.headers, call.warn, recorded=bool(config.recordings))
         if self._body is not None:
             call.raw = await call.read(config.limits.body_bytes_max)
             call.body = self._decode(self._body, call)

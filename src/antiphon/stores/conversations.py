@@ -123,17 +123,6 @@ class Conversations:
                 code="conversation_locked",
             ) from error
 
-    async def end_turn(self, owner: str, id: str, turn_id: str, *, items: Sequence[Item]) -> None:
-        """Appends a turn's items and releases its claim: for a run that is not itself stored.
-
-        Raises `Conflict` if the conversation is gone, no longer claimed by the turn, or has an item of the same id.
-        """
-        pairs = rows_of.encoded(items)
-        try:
-            await self._database.transaction(turn_statements(owner, id, turn_id, pairs=pairs))
-        except (Mismatch, Duplicate) as error:
-            raise await append_failure(self._database, owner, id, pairs=pairs) from error
-
     async def release(self, owner: str, id: str, turn_id: str) -> None:
         """Ends a turn's claim, if it still has it."""
         await self._database.execute(_RELEASE, (owner, id, turn_id))

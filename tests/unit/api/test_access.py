@@ -9,10 +9,10 @@ from antiphon.errors import Forbidden, InvalidRequest
 from antiphon.models.base import NO_ACCESS
 
 
-def access(headers, mode="replay"):
+def access(headers, *, recorded=True):
     warnings = []
     given = {name.encode(): value.encode() for name, value in headers.items()}
-    return access_from(given, mode, warnings.append), warnings
+    return access_from(given, warnings.append, recorded=recorded), warnings
 
 
 def test_no_header_is_no_access() -> None:
@@ -48,7 +48,7 @@ def test_the_test_id_of_llama_stack_is_for_replay() -> None:
 @pytest.mark.parametrize("value", ["{", "[]", '"x"', "\xff"])
 def test_a_header_of_ours_that_is_no_object_is_refused(value) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        access_from({b"x-antiphon-provider-data": value.encode("latin-1")}, "live", [].append)
+        access_from({b"x-antiphon-provider-data": value.encode("latin-1")}, [].append, recorded=False)
     assert caught.value.param == "x-antiphon-provider-data"
 
 
@@ -75,7 +75,7 @@ def test_an_unknown_mode_is_refused() -> None:
     assert "record-if-missing" in caught.value.message
 
 
-def test_a_live_server_records_for_nobody() -> None:
+def test_a_server_without_recordings_records_for_nobody() -> None:
     with pytest.raises(Forbidden):
-        access({"x-antiphon-mode": "record"}, mode="live")
-    assert access({"x-antiphon-mode": "live"}, mode="live")[0].replay.mode == "live"
+        access({"x-antiphon-mode": "record"}, recorded=False)
+    assert access({"x-antiphon-mode": "live"}, recorded=False)[0].replay.mode == "live"
