@@ -77,7 +77,7 @@ async def opened(config: Config) -> AsyncIterator[Services]:
         await services.responses.fail_unfinished(services.clock())
         await services.conversations.release_all()
         # Uploads of an earlier server do not go on: it was the only one.
-        services.tasks.start(services.files.clean(int(services.clock())))
+        services.tasks.start(services.files.clean(services.clock()))
         catalog.start()
         yield services
     finally:

@@ -152,8 +152,6 @@ class LocalBlobs:
     async def _run(self, work: Callable[..., T], *args: object) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
-        except FileNotFoundError as error:
-            raise gone() from error
         except OSError as error:
             reason = _REASONS.get(error.errno or 0, "the disk failed")
             raise Unavailable(f"The file storage is not available: {reason}.") from error
@@ -191,7 +189,10 @@ def _write(file: FileIO, chunk: bytes) -> None:
 
 
 def _open_at(path: Path, start: int) -> FileIO:
-    file = path.open("rb", buffering=0)
+    try:
+        file = path.open("rb", buffering=0)
+    except FileNotFoundError as error:
+        raise gone() from error
     file.seek(start)
     return file
 

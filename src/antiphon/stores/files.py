@@ -20,7 +20,7 @@ from antiphon.wire.files import File, FileListQuery
 from antiphon.wire.responses import ListQuery
 
 FILES = Table("files")
-LOOSE = Table("loose_contents", "since")
+LOOSE = Table("loose_contents", "since_ms")
 LOOSE_S_MAX: Final = 86_400
 """How long an upload may take before its bytes count as left behind, where other servers use the same database."""
 _AT_ONCE: Final = 100
@@ -32,11 +32,11 @@ _INSERT = FILES.insert(_COLUMNS)
 _GET = FILES.select(_COLUMNS)
 _DELETE = FILES.delete("id = ? AND content = ?")
 _LIVE = "(expires_at IS NULL OR expires_at > ?)"
-_LOOSEN = LOOSE.insert("content, since")
+_LOOSEN = LOOSE.insert("content, since_ms")
 _TIE = LOOSE.delete("content = ?")
 # Every owner's: what no tenant asks for and none sees.
 _EXPIRED = "SELECT owner, id, content FROM files WHERE expires_at <= ? LIMIT ?"
-_LEFT_OVER = "SELECT owner, content FROM loose_contents WHERE since < ? LIMIT ?"
+_LEFT_OVER = "SELECT owner, content FROM loose_contents WHERE since_ms < ? LIMIT ?"
 
 
 class Files:
@@ -53,7 +53,7 @@ class Files:
         Raises `Conflict` if the file's id is taken.
         """
         key, kept = random_id("blob"), False
-        await self._database.execute(_LOOSEN, (owner, key, self._now()))
+        await self._database.execute(_LOOSEN, (owner, key, _ms(self._clock())))
         try:
             size = await self._blobs.put(key, content)
             file = describe(size)
@@ -62,7 +62,7 @@ class Files:
         finally:
             if not kept:
                 await self._remove(owner, key)
-        await self.clean(self._now() - LOOSE_S_MAX)
+        await self.clean(self._clock() - LOOSE_S_MAX)
         return file
 
     async def get(self, owner: str, id: str) -> File:
@@ -100,7 +100,7 @@ class Files:
         if not await self._retire(owner, id, key):
             raise not_found("File", id)
 
-    async def clean(self, loose_before: int) -> None:
+    async def clean(self, loose_before_s: float) -> None:
         """Removes expired files, and bytes that have belonged to nobody since before that moment.
 
         Never raises for a storage or database that is away: what is left is removed another time.
@@ -109,7 +109,7 @@ class Files:
             while expired := await self._database.all(_EXPIRED, (self._now(), _AT_ONCE)):
                 for owner, id, key in expired:
                     await self._retire(owner, id, key)
-            while loose := await self._database.all(_LEFT_OVER, (loose_before, _AT_ONCE)):
+            while loose := await self._database.all(_LEFT_OVER, (_ms(loose_before_s), _AT_ONCE)):
                 if not all([await self._remove(owner, key) for owner, key in loose]):
                     return
         except ApiError as error:
@@ -136,7 +136,7 @@ class Files:
 
     async def _retire(self, owner: str, id: str, key: str) -> bool:
         """Removes a file's row and then its bytes; whether the row was there."""
-        loosen = Statement(_LOOSEN, (owner, key, self._now()))
+        loosen = Statement(_LOOSEN, (owner, key, _ms(self._clock())))
         try:
             await self._database.transaction([Statement(_DELETE, (owner, id, key), 1), loosen])
         except Mismatch:
@@ -156,6 +156,11 @@ class Files:
 
     def _now(self) -> int:
         return int(self._clock())
+
+
+def _ms(time_s: float) -> int:
+    """Finer than a second: a server is up again in less, and must tell its own uploads from those that were cut off."""
+    return int(time_s * 1000)
 
 
 def _file(row: Row) -> File:

@@ -85,7 +85,7 @@ class S3Blobs:
         """Connections close by themselves."""
 
 
-async def _pieces(found: obstore.GetResult) -> AsyncIterator[bytes]:
+async def _pieces(found: "obstore.GetResult") -> AsyncIterator[bytes]:
     with _translated():
         async for piece in found.stream(min_chunk_size=CHUNK_BYTES):
             yield bytes(piece)
@@ -96,7 +96,9 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise gone() from error
+        if "NoSuchKey" in str(error):
+            raise gone() from error
+        raise Unavailable("The file storage is not available: there is no such bucket.") from error
     except (PermissionDeniedError, UnauthenticatedError) as error:
         raise Unavailable("The file storage is not available: it refuses this server's credentials.") from error
     except (BaseError, OSError) as error:

@@ -17,6 +17,6 @@ CREATE INDEX files_expiring ON files (expires_at) WHERE expires_at IS NOT NULL;
 CREATE TABLE loose_contents (
   content TEXT NOT NULL PRIMARY KEY,
   owner TEXT NOT NULL,
-  since INTEGER NOT NULL
+  since_ms INTEGER NOT NULL
 );
-CREATE INDEX loose_contents_by_age ON loose_contents (since);
+CREATE INDEX loose_contents_by_age ON loose_contents (since_ms);
