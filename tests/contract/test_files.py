@@ -1,22 +1,20 @@
 """The shipped contracts of blobs and files, over a folder, a folder with every fsync, and a bucket of an S3 server."""
 
 import errno
-import importlib.util
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+import bucket
+import files_suite
 from antiphon.errors import NotFound, Unavailable
 from antiphon.stores.blobs import BlobOptions, Blobs, LocalBlobs, open_blobs
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.sqlite import open_sqlite
-from antiphon.testing import files_suite
-from antiphon.testing.files_suite import Place, pieces, whole
-
-_spec = importlib.util.spec_from_file_location("bucket", Path(__file__).with_name("bucket.py"))
-bucket = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(bucket)
+from antiphon.testing import blobs_suite
+from antiphon.testing.blobs_suite import pieces, whole
+from files_suite import Place
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +38,14 @@ async def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await opened.close()
 
 
-@pytest.mark.parametrize("case", files_suite.BLOB_CASES, ids=lambda case: case.__name__)
-async def test_blobs(case: files_suite.BlobCase, blobs: Blobs) -> None:
+@pytest.mark.parametrize("case", blobs_suite.CASES, ids=lambda case: case.__name__)
+async def test_blobs(case: blobs_suite.Case, blobs: Blobs) -> None:
     """Each case of the suite says its own behaviour."""
     await case(blobs)
 
 
-@pytest.mark.parametrize("case", files_suite.FILE_CASES, ids=lambda case: case.__name__)
-async def test_files(case: files_suite.FileCase, blobs: Blobs) -> None:
+@pytest.mark.parametrize("case", files_suite.CASES, ids=lambda case: case.__name__)
+async def test_files(case: files_suite.Case, blobs: Blobs) -> None:
     """Each case of the suite says its own behaviour."""
     database = open_sqlite(None)
     await migrate(database, migrations())

@@ -234,7 +234,8 @@ def test_a_replaying_server_may_have_a_default_host_that_only_its_recordings_kno
 def test_secrets_are_masked_when_shown(tmp_path: Path) -> None:
     file = toml(
         tmp_path,
-        'secret_key = "topsecret"\nblobs_access_key = "topsecret"\nblobs_secret_key = "topsecret"\n[hosts.a]\nbase_url = "http://u:topsecret@h/v1"\nkey = "topsecret"\n'
+        'secret_key = "topsecret"\nblobs_access_key = "topsecret"\nblobs_secret_key = "topsecret"\n'
+        '[hosts.a]\nbase_url = "http://u:topsecret@h/v1"\nkey = "topsecret"\n'
         'headers = {x-token = "topsecret"}',
     )
     config = load(file, {"OPENAI_API_KEY": "topsecret"})
