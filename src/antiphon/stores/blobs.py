@@ -7,7 +7,7 @@ is written in the database (`stores.files`), so that a storage may be shared wit
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
@@ -162,7 +162,7 @@ def gone() -> NotFound:
     return NotFound("The storage has no bytes of this file.", code="content_missing")
 
 
-async def in_chunks(pieces: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
+async def in_chunks(pieces: AsyncIterator[bytes], size: int) -> AsyncGenerator[bytes, None]:
     """The same bytes in chunks of at least `size`, except for the last, which may be of any size but empty."""
     gathered: list[bytes] = []
     held = 0

@@ -55,16 +55,17 @@ class S3Blobs:
         """One request if it fits into a part, else an upload in parts: S3 shows neither before it is complete."""
         chunks = in_chunks(pieces, PART_BYTES)
         first = await anext(chunks, b"")
+        await chunks.aclose()  # the rest goes on as it comes: `obstore` gathers by itself
         size = len(first)
 
-        async def all_chunks() -> AsyncIterator[bytes]:
+        async def whole() -> AsyncIterator[bytes]:
             nonlocal size
             yield first
-            async for chunk in chunks:
-                size += len(chunk)
-                yield chunk
+            async for piece in pieces:
+                size += len(piece)
+                yield piece
 
-        content = first if size < PART_BYTES else all_chunks()
+        content = first if size < PART_BYTES else whole()
         with _translated():
             await obstore.put_async(self._store, key, content, chunk_size=PART_BYTES, max_concurrency=_PARTS_AT_ONCE)
         return size
