@@ -26,7 +26,7 @@ def routes() -> str:
         (
             f"`{each.method} {each.path.replace(':path', '')}`",
             each.summary,
-            _type(each.body),
+            _type(each.body or each.form),
             _type(each.answer) + (", or a stream" if each.events is not None else ""),
         )
         for each in ROUTES

@@ -21,10 +21,13 @@ from antiphon.engine.seal import Sealer
 from antiphon.exchange import Transport
 from antiphon.ids import random_id, replayable_ids
 from antiphon.models.catalog import Catalog, catalog_of
+from antiphon.replay.llama_stack import NumberedIds
 from antiphon.replay.transport import ReplayOptions, ReplayTransport, open_transport
+from antiphon.stores.blobs import BlobOptions, Blobs, open_blobs
 from antiphon.stores.completions import Completions
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.database import Database
+from antiphon.stores.files import Files
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.responses import Responses
 from antiphon.stores.sqlite import open_sqlite
@@ -67,21 +70,25 @@ async def opened(config: Config) -> AsyncIterator[Services]:
     config = _with_recorded_hosts(config, transport)
     database = open_sqlite(_database_path(config), sync=config.sqlite_sync)
     catalog = catalog_of(config, transport)
-    services = services_of(config, catalog, database)
+    blobs = _blobs(config)
+    services = services_of(config, catalog, database, blobs=blobs)
     try:
         await migrate(database, migrations())
         await services.responses.fail_unfinished(services.clock())
         await services.conversations.release_all()
+        # Uploads of an earlier server do not go on: it was the only one.
+        services.tasks.start(services.files.clean(services.clock()))
         catalog.start()
         yield services
     finally:
         await services.tasks.drain(config.timeouts.shutdown_s)
         await catalog.close()
         await transport.close()
+        await blobs.close()
         await database.close()
 
 
-def services_of(config: Config, catalog: Catalog, database: Database) -> Services:
+def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: Blobs) -> Services:
     """The services over a catalog and a database. In replay, time stands still and ids derive from requests."""
     replaying = config.mode == "replay"
     clock = replay_clock if replaying else system_clock
@@ -116,6 +123,8 @@ def services_of(config: Config, catalog: Catalog, database: Database) -> Service
         responses=responses,
         conversations=conversations,
         completions=Completions(database),
+        files=Files(database, blobs, clock),
+        test_ids=NumberedIds(),
         tasks=Tasks(),
         ready=missing,
         telemetry=Telemetry(Counts(), log_request),
@@ -128,6 +137,21 @@ def _database_path(config: Config) -> Path | None:
         return None
     with settings.state_folder(config) as folder:
         return folder / "antiphon.db"
+
+
+def _blobs(config: Config) -> Blobs:
+    """The storage of files' bytes. A replaying server forgets them at its end, as it forgets its database."""
+    url = config.blobs_url or f"file://{Path(config.data_dir).absolute() / 'files'}"
+    options = BlobOptions(
+        url=None if config.mode == "replay" else url,
+        access_key=config.blobs_access_key,
+        secret_key=config.blobs_secret_key,
+        sync=config.sqlite_sync == "full",
+    )
+    try:
+        return open_blobs(options)
+    except ImportError as error:
+        raise ConfigError(["blobs_url: S3 needs another package: pip install 'antiphon[s3]'."]) from error
 
 
 def _replay_options(config: Config) -> ReplayOptions:

@@ -79,6 +79,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     """How much of everything."""
 
     body_bytes_max: Annotated[int, Meta(ge=1, description="Largest request body.")] = 64 * 1024 * 1024
+    file_bytes_max: Annotated[int, Meta(ge=1, description="Largest file that can be uploaded.")] = 512 * 1024 * 1024
     answer_bytes_max: Annotated[int, Meta(ge=1, description="Largest answer of a model host.")] = 64 * 1024 * 1024
     input_items_max: Annotated[int, Meta(ge=1, description="Items in one request's `input`.")] = 10_000
     tools_max: Annotated[int, Meta(ge=1, description="Tools in one request.")] = 128
@@ -101,6 +102,19 @@ class Config(Struct, frozen=True, kw_only=True):
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0: any free one.")] = 8321
     data_dir: Annotated[
         str, Meta(description="Where state is kept; by default `$XDG_DATA_HOME/antiphon` or `~/.local/share/antiphon`.")
+    ] = ""
+    blobs_url: Annotated[
+        str,
+        Meta(
+            description="Where the bytes of files are kept: `file:///folder`, or"
+            " `s3://bucket/prefix?endpoint=https://...&region=...` (extra `s3`); by default `files` in `data_dir`."
+        ),
+    ] = ""
+    blobs_access_key: Annotated[
+        str, Meta(description="Access key of the S3 storage; by default what its client finds by itself.", extra=SECRET)
+    ] = ""
+    blobs_secret_key: Annotated[
+        str, Meta(description="Secret key that belongs to it; best written as `env:NAME`.", extra=SECRET)
     ] = ""
     mode: Annotated[Mode, Meta(description="Model traffic: live, recorded, replayed, or recorded where missing.")] = (
         "live"
@@ -410,6 +424,10 @@ def _wrong(config: Config) -> Iterator[str]:
             f"host: {config.host} can be reached from other machines, and nobody would have to log in. Listen on"
             " 127.0.0.1, or set `allow_unauthenticated` (--allow-unauthenticated) if the network itself is protected."
         )
+    if config.blobs_url and not re.match(r"file:///|s3://[^/?]+", config.blobs_url):
+        yield f"blobs_url: expected file:///folder or s3://bucket/prefix, got {config.blobs_url.partition('?')[0]!r}."
+    if bool(config.blobs_access_key) != bool(config.blobs_secret_key):
+        yield "blobs_secret_key: is needed together with blobs_access_key, or neither of them."
     for name, given in config.hosts.items():
         yield from _wrong_host(f"hosts.{name}", name, given)
     # A replaying server learns of hosts from its recordings as well.

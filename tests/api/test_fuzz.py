@@ -71,9 +71,13 @@ def known_ids(server: Server) -> dict[str, dict[str, str]]:
     response = server.post("/responses", body).json["id"]
     item = {"role": "user", "content": "Hi"}
     conversation = server.post("/conversations", {"items": [item]}).json["id"]
+    with server.client() as client:
+        file = client.files.create(file=b"Hi", purpose="user_data").id
     return {
         "/v1/responses/{response_id}": {"response_id": response},
         "/v1/responses/{response_id}/input_items": {"response_id": response},
+        "/v1/files/{file_id}": {"file_id": file},
+        "/v1/files/{file_id}/content": {"file_id": file},
         "/v1/conversations/{conversation_id}": {"conversation_id": conversation},
         "/v1/conversations/{conversation_id}/items": {"conversation_id": conversation},
     }

@@ -96,6 +96,15 @@ def test_the_first_file_of_a_test_has_the_published_id() -> None:
     assert llama_stack.deterministic_id("vector_store", test_id, 3) == "vs_690481987691"
 
 
+def test_ids_are_counted_for_each_test_and_kind() -> None:
+    ids = llama_stack.NumberedIds()
+    given = [
+        ids.next(kind, test) for kind, test in (("file", "a"), ("file", "b"), ("vector_store", "a"), ("file", "a"))
+    ]
+    expected = [("file", "a", 1), ("file", "b", 1), ("vector_store", "a", 1), ("file", "a", 2)]
+    assert given == [llama_stack.deterministic_id(*each) for each in expected]
+
+
 @pytest.mark.parametrize(
     ("test_id", "suite"),
     [

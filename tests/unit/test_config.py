@@ -96,6 +96,12 @@ def test_a_secret_is_taken_from_the_variable_that_the_file_names(tmp_path: Path)
         ("[hosts.a]", "hosts.a.base_url: is needed"),
         ('[hosts.a]\nbase_url = "ftp://h/v1"', "hosts.a.base_url: expected an address"),
         ('[hosts.a]\nbase_url = "http://h:x/v1"', "hosts.a.base_url: expected an address"),
+        (
+            'blobs_url = "http://bucket"',
+            "blobs_url: expected file:///folder or s3://bucket/prefix, got 'http://bucket'.",
+        ),
+        ('blobs_url = "file://folder"', "blobs_url: expected file:///folder"),
+        ('blobs_access_key = "a"', "blobs_secret_key: is needed together with blobs_access_key"),
         ('[hosts."a/b"]\nbase_url = "http://h/v1"', "hosts.a/b: a host's name has letters"),
         ('[hosts.a]\nbase_url = "http://h"\nquirks.stream_usge = true', "Did you mean 'stream_usage'?"),
         ('[hosts.a]\nbase_url = "http://h"\nquirks.stream_usage = 3', "hosts.a.quirks.stream_usage: expected bool"),
@@ -228,7 +234,8 @@ def test_a_replaying_server_may_have_a_default_host_that_only_its_recordings_kno
 def test_secrets_are_masked_when_shown(tmp_path: Path) -> None:
     file = toml(
         tmp_path,
-        'secret_key = "topsecret"\n[hosts.a]\nbase_url = "http://u:topsecret@h/v1"\nkey = "topsecret"\n'
+        'secret_key = "topsecret"\nblobs_access_key = "topsecret"\nblobs_secret_key = "topsecret"\n'
+        '[hosts.a]\nbase_url = "http://u:topsecret@h/v1"\nkey = "topsecret"\n'
         'headers = {x-token = "topsecret"}',
     )
     config = load(file, {"OPENAI_API_KEY": "topsecret"})

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from antiphon.api.errors import Headers
@@ -111,11 +111,18 @@ class Call(Generic[Body, Query]):
     # ------------------------------------------------------------ the request
 
     async def read(self, bytes_max: int) -> bytes:
-        """The body. Raises `TooLarge` as soon as that is known, `Gone` if the client leaves in the middle."""
+        """The whole body."""
+        pieces = [piece async for piece in self.pieces(bytes_max)]
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def pieces(self, bytes_max: int) -> AsyncIterator[bytes]:
+        """The body as it arrives, no faster than it is taken.
+
+        Raises `TooLarge` as soon as that is known, `Gone` if the client leaves in the middle.
+        """
         announced = self.headers.get(b"content-length", b"")
         if announced.isdigit() and int(announced) > bytes_max:
             raise _too_large(bytes_max)
-        pieces: list[bytes] = []
         size, more = 0, True
         while more:
             message = await self._receive()
@@ -125,9 +132,8 @@ class Call(Generic[Body, Query]):
             size += len(piece)
             if size > bytes_max:
                 raise _too_large(bytes_max)
-            pieces.append(piece)
+            yield piece
             more = message.get("more_body", False)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     # ------------------------------------------------------------ the answer
 

@@ -100,7 +100,7 @@ def _named(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _types(route: Route) -> tuple[Any, ...]:
-    return (route.body, route.query, route.answer, route.events)
+    return (route.body, route.form, route.query, route.answer, route.events)
 
 
 def _key(kind: Any) -> str:
@@ -148,6 +148,9 @@ def _operation(route: Route, by_kind: dict[str, Any], components: dict[str, Any]
             "required": route.body_required,
             "content": {"application/json": {"schema": by_kind[_key(route.body)]}},
         }
+    if route.form is not None:
+        form = {"schema": by_kind[_key(route.form)]}
+        shown["requestBody"] = {"required": True, "content": {"multipart/form-data": form}}
     return shown
 
 

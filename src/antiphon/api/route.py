@@ -40,13 +40,15 @@ class Declared(TypedDict, total=False):
     """What a route declares beside method and path.
 
     `forwards` is set where unknown members of the body are passed on instead of being reported; `events` is the type
-    of a streamed answer's events; `summary` is the handler's docstring unless given.
+    of a streamed answer's events; `form` is that of a multipart body, which the handler reads by itself; `summary` is
+    the handler's docstring unless given.
     """
 
     body: Any
     query: Any
     answer: Any
     events: Any
+    form: Any
     status: int
     summary: str
     forwards: bool
@@ -65,6 +67,7 @@ class Route:
         self.query = declared.get("query")
         self.answer = declared.get("answer")
         self.events = declared.get("events")
+        self.form = declared.get("form")
         self.status = declared.get("status", 200)
         self.summary = declared.get("summary") or (handle.__doc__ or "").strip().split("\n", 1)[0]
         self.media = declared.get("media", "application/json")
@@ -88,9 +91,9 @@ class Route:
         query: bytes = call.scope["query_string"]
         if self._query is not None:
             call.query, unknown = self._query.decode(query)
-            _report(call, "query parameter", unknown)
+            report(call, "query parameter", unknown)
         elif query:
-            _report(call, "query parameter", [name for name, _ in pairs(query)])
+            report(call, "query parameter", [name for name, _ in pairs(query)])
         answer = await self.handle(call)
         if isinstance(answer, bytes):
             await call.reply(self.status, answer)
@@ -118,7 +121,7 @@ class Route:
             raise InvalidRequest("The request body is nested too deeply.", code="invalid_json") from error
         except msgspec.DecodeError as error:
             raise misfit(error) from error
-        _report(call, "field", unknown)
+        report(call, "field", unknown)
         return body
 
 
@@ -131,7 +134,7 @@ def route(method: str, path: str, **declared: Unpack[Declared]) -> Callable[[Han
     return made
 
 
-def _report(call: Call[Any, Any], what: str, unknown: list[str]) -> None:
+def report(call: Call[Any, Any], what: str, unknown: list[str]) -> None:
     """Unknown names are accepted and reported; in strict mode they are refused."""
     if not unknown:
         return
@@ -143,4 +146,4 @@ def _report(call: Call[Any, Any], what: str, unknown: list[str]) -> None:
     log.info("unknown %ss", what, extra={"names": [name[:100] for name in unknown[:20]], "request_id": call.request_id})
 
 
-__all__ = ["Answer", "Call", "Declared", "Route", "route"]
+__all__ = ["Answer", "Call", "Declared", "Route", "report", "route"]

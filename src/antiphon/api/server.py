@@ -6,7 +6,7 @@ from typing import Final
 from starlette.routing import Route as Path
 from starlette.routing import Router
 
-from antiphon.api import chat, completions, conversations, embeddings, inspect, models, responses
+from antiphon.api import chat, completions, conversations, embeddings, files, inspect, models, responses
 from antiphon.api.call import Receive, Scope, Send
 from antiphon.api.errors import refusal, unknown_url, wrong_method
 from antiphon.api.middleware import CALL, Opening, Outermost
@@ -38,6 +38,11 @@ ROUTES: Final[tuple[Route, ...]] = (
     conversations.list_items,
     conversations.get_item,
     conversations.delete_item,
+    files.create_file,
+    files.list_files,
+    files.get_file,
+    files.delete_file,
+    files.get_content,
     inspect.list_providers,
     inspect.get_provider,
     inspect.version,

@@ -10,8 +10,10 @@ from antiphon.config import Config
 from antiphon.engine.run import Engine
 from antiphon.ids import NewId
 from antiphon.models.catalog import Catalog
+from antiphon.replay.llama_stack import NumberedIds
 from antiphon.stores.completions import Completions
 from antiphon.stores.conversations import Conversations
+from antiphon.stores.files import Files
 from antiphon.stores.responses import Responses
 from antiphon.telemetry import Telemetry
 
@@ -27,6 +29,8 @@ class Services(Struct, frozen=True, kw_only=True):
     responses: Responses
     conversations: Conversations
     completions: Completions
+    files: Files
+    test_ids: NumberedIds
     tasks: Tasks
     ready: Callable[[], Awaitable[list[str]]]
     telemetry: Telemetry

@@ -9,6 +9,7 @@ counts. What a file holds (dumped objects) is turned back into the bytes that a 
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -80,6 +81,18 @@ _ID_PREFIXES: Final = {
     "vector_store_file_batch": "batch_",
     "tool_call": "call_",
 }
+
+
+class NumberedIds:
+    """The ids of one process: for each test and kind, they count from one."""
+
+    def __init__(self) -> None:
+        self._given: Counter[tuple[str, str]] = Counter()
+
+    def next(self, kind: str, test_id: str) -> str:
+        """The test's next id of that kind."""
+        self._given[kind, test_id] += 1
+        return deterministic_id(kind, test_id, self._given[kind, test_id])
 
 
 class RecordedCall(Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from antiphon.api.tasks import Tasks
 from antiphon.clock import replay_clock
 from antiphon.config import Config
 from antiphon.ids import replayable_ids
+from antiphon.replay.llama_stack import NumberedIds
 from antiphon.telemetry import Telemetry
 
 
@@ -146,6 +147,8 @@ def services(ended: list[Any]) -> Services:
         responses=None,
         conversations=None,
         completions=None,
+        files=None,
+        test_ids=NumberedIds(),
         tasks=Tasks(),
         ready=None,
         telemetry=Telemetry(ended.append),

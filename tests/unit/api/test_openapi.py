@@ -90,6 +90,16 @@ def test_what_is_decoded_later_is_documented_now() -> None:
     assert schemas["CreateItems"]["required"] == ["items"]
 
 
+def test_a_form_is_documented_as_one() -> None:
+    body = DOCUMENT["paths"]["/v1/files"]["post"]["requestBody"]
+    assert body["content"] == {"multipart/form-data": {"schema": {"$ref": "#/components/schemas/CreateFile"}}}
+    form = DOCUMENT["components"]["schemas"]["CreateFile"]
+    assert (form["required"], form["properties"]["file"]) == (
+        ["file", "purpose"],
+        {"type": "string", "format": "binary"},
+    )
+
+
 @pytest.mark.parametrize("name", ["limit", "order", "after", "include"])
 def test_a_query_is_documented_with_its_limits(name) -> None:
     operation = DOCUMENT["paths"]["/v1/conversations/{conversation_id}/items"]["get"]

@@ -13,10 +13,10 @@ def test_each_handler_is_named_and_says_what_it_does() -> None:
 
 
 def test_bodies_are_declared_for_what_changes_something() -> None:
-    assert [route.path for route in ROUTES if route.method == "POST" and route.body is None] == []
+    assert [route.path for route in ROUTES if route.method == "POST" and not (route.body or route.form)] == []
     assert [route.path for route in ROUTES if route.method != "POST" and route.body is not None] == []
 
 
 def test_every_json_answer_is_declared() -> None:
-    undeclared = [route.path for route in ROUTES if route.answer is None]
+    undeclared = [route.path for route in ROUTES if route.answer is None and "octet" not in route.media]
     assert undeclared == ["/openapi.json", "/"]

@@ -4,14 +4,14 @@ import re
 
 import pytest
 
-from antiphon.stores import completions, conversations, items, responses
+from antiphon.stores import completions, conversations, files, items, responses
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.sqlite import open_sqlite
 from antiphon.stores.table import Listing, Table
 from antiphon.wire.responses import ListQuery
 
-FOR_ALL_OWNERS = {"_LEFT_OVER", "_RELEASE_ALL"}
-"""What a server does at its start, and no request."""
+FOR_ALL_OWNERS = {"_EXPIRED", "_LEFT_OVER", "_RELEASE_ALL"}
+"""What a server does at its start and by the way, for nobody in particular."""
 
 PASSING = {"chain", "page", "v"}
 """What exists only within a statement."""
@@ -19,7 +19,7 @@ PASSING = {"chain", "page", "v"}
 
 def statements() -> list[tuple[str, str]]:
     found = []
-    for module in (completions, conversations, items, responses):
+    for module in (completions, conversations, files, items, responses):
         for name, value in vars(module).items():
             sql = value[-1] if isinstance(value, list) and value and isinstance(value[0], str) else value
             if isinstance(sql, str) and re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", sql):
@@ -62,7 +62,7 @@ def test_every_statement_of_a_request_names_the_owner(name: str, sql: str):
         assert "owner = ?" in sql or sql.startswith("INSERT INTO") or name == "responses._LIST"
 
 
-@pytest.mark.parametrize("table", [Table("responses"), Table("completions")])
+@pytest.mark.parametrize("table", [Table("responses"), Table("completions"), Table("files")])
 @pytest.mark.parametrize("order", ["asc", "desc"])
 async def test_a_page_is_read_in_order_without_sorting(database, table: Table, order):
     window = await table.window(database, "id", Listing(owner="", query=ListQuery(order=order)))

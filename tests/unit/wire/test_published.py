@@ -14,7 +14,14 @@ from typing import Any, Literal
 
 import msgspec
 import pytest
-from openai.types import completion_create_params, embedding_create_params
+from openai.types import FileDeleted as SdkFileDeleted
+from openai.types import (
+    FileObject,
+    completion_create_params,
+    embedding_create_params,
+    file_create_params,
+    file_list_params,
+)
 from openai.types import conversations as sdk_conversations
 from openai.types import responses as sdk
 from openai.types.chat import ChatCompletion, completion_list_params, completion_update_params
@@ -22,7 +29,7 @@ from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.responses import response_create_params, response_usage
 from openai.types.shared import Reasoning as SdkReasoning
 
-from antiphon.wire import chat, conversations, embeddings, events, items, responses, tools
+from antiphon.wire import chat, conversations, embeddings, events, files, items, responses, tools
 
 NOT_SERVED = "belongs to what this release does not serve; never sent, and optional in clients' types"
 LATER = "an event of what this release does not serve"
@@ -36,6 +43,7 @@ PASSED_ON = "only passed on: any value is kept as it came"
 IN_PACKAGE = "in the package, newer than the document"
 
 DEVIATIONS: dict[str, str] = {
+    "File.purpose: +evals": "what a file may be uploaded for, it may be for",
     "IncompleteDetails.reason: -max_messages -steered": HOSTED,
     "InputTokensDetails: lacks cache_write_tokens_details": "no model host reports it",
     "Response.service_tier: -auto -default -fast -flex -priority -scale -ultrafast": "the host's own word is kept",
@@ -381,6 +389,11 @@ def against_package() -> list[str]:
         ("chat list", chat.ChatListQuery, completion_list_params.CompletionListParams),
         ("chat update", chat.UpdateChatCompletion, completion_update_params.CompletionUpdateParams),
         ("completion", chat.CreateCompletion, completion_create_params.CompletionCreateParamsNonStreaming),
+        ("File", files.File, FileObject),
+        ("FileDeleted", files.FileDeleted, SdkFileDeleted),
+        ("create file", files.CreateFile, file_create_params.FileCreateParams),
+        ("expires_after", files.ExpiresAfter, file_create_params.ExpiresAfter),
+        ("files list", files.FileListQuery, file_list_params.FileListParams),
         ("embedding", embeddings.CreateEmbedding, embedding_create_params.EmbeddingCreateParams),
     ):
         found += differences(where, our_shape(ours), sdk_shape(theirs), required=not where[0].isupper())
@@ -399,6 +412,9 @@ def against_document(found_in: Document) -> list[str]:
         ("create", responses.CreateResponse, "CreateResponse"),
         ("Reasoning", responses.ReasoningConfig, "Reasoning"),
         ("Usage", responses.Usage, "ResponseUsage"),
+        ("File", files.File, "OpenAIFile"),
+        ("create file", files.CreateFile, "CreateFileRequest"),
+        ("expires_after", files.ExpiresAfter, "FileExpirationAfter"),
     ):
         found += differences(where, our_shape(ours), found_in.named(name), required=False)
     return found

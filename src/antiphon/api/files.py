@@ -1,0 +1,175 @@
+"""Files: uploaded in a stream, kept, and sent out in a stream."""
+
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from antiphon.api.call import Call
+from antiphon.api.form import Form
+from antiphon.api.route import report, route
+from antiphon.errors import DECODE_ERRORS, InvalidRequest, TooLarge, misfit
+from antiphon.wire.base import Page
+from antiphon.wire.files import EXPIRES_S_MAX, CreateFile, File, FileDeleted, FileListQuery
+
+NAME_CHARS_MAX: Final = 255
+FORM_BYTES: Final = 64 * 1024
+"""What a form may hold beside the file's bytes."""
+UNNAMED: Final = "upload"
+_NESTED = re.compile(r"expires_after\[(anchor|seconds)\]")
+_KNOWN = frozenset({"purpose", "expires_after", "expires_after[anchor]", "expires_after[seconds]"})
+_UNQUOTABLE = re.compile(r'[^\x20-\x7e]|["\\%]')
+
+
+@route("POST", "/v1/files", form=CreateFile, answer=File)
+async def create_file(call: Call[None, None]) -> File:
+    """Upload a file."""
+    services = call.services
+    bytes_max = services.config.limits.file_bytes_max
+    form = Form(call.headers.get(b"content-type", b""), call.pieces(bytes_max + FORM_BYTES))
+    await form.begin()
+    if form.filename is None or "purpose" in form.fields:
+        _wanted(form)  # what is wrong already need not be uploaded first
+    digest = hashlib.sha256()
+
+    def describe(size: int) -> File:
+        wanted = _wanted(form)
+        report(call, "field", sorted(form.fields.keys() - _KNOWN))
+        created_at = int(services.clock())
+        name = b"%b\n%b\n%b" % (wanted.purpose.encode(), wanted.file.encode(), digest.digest())
+        return File(
+            id=_new_id(call, call.seed + name),
+            bytes=size,
+            created_at=created_at,
+            expires_at=_expiry(wanted, created_at),
+            filename=wanted.file,
+            purpose=wanted.purpose,
+        )
+
+    content = _limited(form.content(), bytes_max)
+    if services.config.mode == "replay":  # only there do ids depend on what they name
+        content = _digested(content, digest)
+    return await services.files.create(call.owner, content, describe)
+
+
+@route("GET", "/v1/files", query=FileListQuery, answer=Page[File])
+async def list_files(call: Call[None, FileListQuery]) -> Page[File]:
+    """List the files that were uploaded."""
+    return await call.services.files.list(call.owner, call.query)
+
+
+@route("GET", "/v1/files/{file_id}", answer=File)
+async def get_file(call: Call[None, None]) -> File:
+    """Retrieve a file, without its bytes."""
+    return await call.services.files.get(call.owner, call.params["file_id"])
+
+
+@route("DELETE", "/v1/files/{file_id}", answer=FileDeleted)
+async def delete_file(call: Call[None, None]) -> FileDeleted:
+    """Delete a file and its bytes."""
+    file_id = call.params["file_id"]
+    await call.services.files.delete(call.owner, file_id)
+    return FileDeleted(id=file_id)
+
+
+@route("GET", "/v1/files/{file_id}/content", media="application/octet-stream")
+async def get_content(call: Call[None, None]) -> "Download":
+    """Download a file's bytes."""
+    files, file_id = call.services.files, call.params["file_id"]
+    file = await files.get(call.owner, file_id)
+    return Download(file, None if call.method == "HEAD" else await files.read(call.owner, file_id))
+
+
+class Download:
+    """A file's bytes as an answer, sent no faster than the client takes them."""
+
+    def __init__(self, file: File, content: AsyncIterator[bytes] | None) -> None:
+        self._file = file
+        self._content = content
+
+    async def answer(self, call: Call[Any, Any]) -> None:
+        """Sends them. Whatever they are, no browser shall show them as a page of this server."""
+        head = [
+            (b"content-type", b"application/octet-stream"),
+            (b"content-length", b"%d" % self._file.bytes),
+            (b"content-disposition", disposition(self._file.filename)),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+        await call.start(200, head)
+        if self._content is not None:
+            await call.until_gone(_send(call, self._content))
+        await call.write(b"", more=False)
+
+
+def disposition(filename: str) -> bytes:
+    """`attachment`, with the name in ASCII for old clients and in full for others (RFC 6266)."""
+    plain = _UNQUOTABLE.sub("_", filename)
+    full = "" if plain == filename else f"; filename*=UTF-8''{quote(filename, safe='')}"
+    return f'attachment; filename="{plain}"{full}'.encode()
+
+
+async def _send(call: Call[Any, Any], content: AsyncIterator[bytes]) -> None:
+    async for piece in content:
+        await call.write(piece)
+
+
+def _wanted(form: Form) -> CreateFile:
+    """What the form says. Raises `InvalidRequest`."""
+    given: dict[str, Any] = {name: form.fields[name] for name in ("purpose",) if name in form.fields}
+    if form.filename is not None:
+        given["file"] = _safe(form.filename)
+    nested = {found[1]: value for name, value in form.fields.items() if (found := _NESTED.fullmatch(name))}
+    whole = form.fields.get("expires_after", "")
+    if whole.strip():
+        try:
+            nested = msgspec.json.decode(whole)
+        except DECODE_ERRORS as error:
+            raise misfit(error, "expires_after") from error
+    if nested:
+        given["expires_after"] = nested
+    try:
+        return msgspec.convert(given, CreateFile, strict=False)
+    except msgspec.ValidationError as error:
+        raise misfit(error) from error
+
+
+def _safe(filename: str) -> str:
+    """The name without folders; it names no place on this server, but clients save files under it."""
+    name = re.split(r"[/\\]", filename)[-1]
+    if len(name) > NAME_CHARS_MAX or not name.isprintable() or name in (".", ".."):
+        problem = f"expected up to {NAME_CHARS_MAX} printable characters, got {filename[:100]!r}"
+        raise InvalidRequest(f"The file has no usable name: {problem}.", param="file")
+    return name or UNNAMED
+
+
+def _expiry(wanted: CreateFile, created_at: int) -> int | None:
+    """When the file expires. As OpenAI documents it, a batch's input does so without being told to."""
+    if wanted.expires_after is not None:
+        return created_at + wanted.expires_after.seconds
+    return created_at + EXPIRES_S_MAX if wanted.purpose == "batch" else None
+
+
+def _new_id(call: Call[None, None], seed: bytes) -> str:
+    """The file's id. While a test of Llama Stack's is recorded or replayed, the one it has there: prompts name it."""
+    services, replay = call.services, call.access.replay
+    if replay.test_id is not None and (replay.mode or services.config.mode) != "live":
+        return services.test_ids.next("file", replay.test_id)
+    return services.new_id("file", seed).replace("_", "-", 1)
+
+
+async def _limited(content: AsyncIterator[bytes], bytes_max: int) -> AsyncIterator[bytes]:
+    size = 0
+    async for piece in content:
+        size += len(piece)
+        if size > bytes_max:
+            raise TooLarge(f"The file is larger than the {bytes_max} bytes that this server accepts.", param="file")
+        yield piece
+
+
+async def _digested(content: AsyncIterator[bytes], digest: "hashlib._Hash") -> AsyncIterator[bytes]:
+    async for piece in content:
+        digest.update(piece)
+        yield piece
