@@ -1,5 +1,6 @@
 """The composition root: settings become services, services an ASGI application, and that a running server."""
 
+import asyncio
 import math
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import uvicorn
 from msgspec.structs import replace
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from antiphon import config as settings
+from antiphon.api.gathering import GatheringTransport
 from antiphon.api.server import AsgiApp, application
 from antiphon.api.services import Services
 from antiphon.api.tasks import Tasks
@@ -39,18 +42,26 @@ def build(config: Config) -> AsgiApp:
     return application(lambda: opened(config))
 
 
-def serve(config: Config, listens: Callable[[Config], None]) -> int:
-    """Listens until it is told to stop; returns the exit code. `listens` is told the port that it has become."""
-    options = uvicorn.Config(
+def options(config: Config) -> uvicorn.Config:
+    """How uvicorn serves the application."""
+    return uvicorn.Config(
         build(config),
+        host=config.host,
+        port=config.port,
         log_config=None,
         access_log=False,
         server_header=False,
         date_header=False,
         lifespan="on",
+        http=_Protocol,
+        proxy_headers=False,
         timeout_graceful_shutdown=math.ceil(config.timeouts.shutdown_s),
     )
-    running = uvicorn.Server(options)
+
+
+def serve(config: Config, listens: Callable[[Config], None]) -> int:
+    """Listens until it is told to stop; returns the exit code. `listens` is told the port that it has become."""
+    running = uvicorn.Server(options(config))
     try:
         listening = socket.create_server((config.host, config.port), backlog=2048, family=_family(config.host))
     except OSError as error:
@@ -60,6 +71,14 @@ def serve(config: Config, listens: Callable[[Config], None]) -> int:
         listens(replace(config, port=listening.getsockname()[1]))
         running.run(sockets=[listening])
     return 0 if running.started else 1
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP, writing through a transport that gathers."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Puts the gathering transport in between."""
+        super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
 
 
 @asynccontextmanager

@@ -111,9 +111,7 @@ def running(settings: Mapping[str, Any], folder: Path, *, process: bool = False)
 
 @contextmanager
 def _thread(file: Path) -> Iterator[Server]:
-    built = app.build(config.load(file, {}))
-    options = uvicorn.Config(built, host="127.0.0.1", port=0, log_config=None, access_log=False, lifespan="on")
-    server = uvicorn.Server(options)
+    server = uvicorn.Server(app.options(config.load(file, {})))
     thread = threading.Thread(target=server.run, name="antiphon", daemon=True)
     thread.start()
     _until(lambda: server.started or not thread.is_alive())
