@@ -8,12 +8,10 @@ Hosts that the environment names by itself (`OPENAI_API_KEY`, `OLLAMA_HOST`, ...
 
 import contextlib
 import ipaddress
-import json
 import os
 import re
 import secrets
 import tempfile
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,7 +22,20 @@ from msgspec import Meta, Struct
 
 from antiphon.exchange import Timeouts
 from antiphon.presets import DEFAULT_QUIRKS, PRESETS, Preset, Quirks
-from antiphon.settings import DERIVED, PREFIX, SECRET, Setting, build, masked, overlay, settings_of, suggestion
+from antiphon.settings import (
+    DERIVED,
+    PREFIX,
+    SECRET,
+    Setting,
+    build,
+    masked,
+    overlay,
+    read,
+    settings_of,
+    suggestion,
+    variables,
+    with_variables,
+)
 
 Mode = Literal["live", "record", "replay", "record-if-missing"]
 Kind = Literal["llm", "embedding", "rerank"]
@@ -207,9 +218,9 @@ def load(
     environ = os.environ if environ is None else environ
     problems: list[str] = []
     given = str(file or environ.get(PREFIX + "CONFIG", ""))
-    tree = _read(Path(given), problems) if given else {}
-    tree = _with_variables(tree, environ, problems)
-    for name, value in _variables(environ).items():
+    tree = read(Path(given), problems) if given else {}
+    tree = with_variables(tree, environ, problems)
+    for name, value in variables(environ).items():
         problems += overlay(Config, tree, name.removeprefix(PREFIX).lower().split("__"), value=value, source=name)
     for path, value in (flags or {}).items():
         if value is not None:
@@ -266,49 +277,6 @@ def state_folder(config: Config) -> Iterator[Path]:
         yield folder
     except OSError as error:
         raise ConfigError([f"data_dir: {config.data_dir} cannot be used: {error.strerror}."]) from error
-
-
-# ---------------------------------------------------------------- sources
-
-
-def _read(path: Path, problems: list[str]) -> dict[str, Any]:
-    try:
-        text = path.read_bytes()
-        tree = json.loads(text) if path.suffix == ".json" else tomllib.loads(text.decode())
-    except OSError as error:
-        problems.append(f"{path}: {error.strerror}.")
-    except ValueError as error:  # TOMLDecodeError, JSONDecodeError, UnicodeDecodeError
-        problems.append(f"{path}: {error}.")
-    else:
-        if isinstance(tree, dict):
-            return tree
-        problems.append(f"{path}: expected an object.")
-    return {}
-
-
-def _with_variables(value: Any, environ: Mapping[str, str], problems: list[str], *, path: str = "") -> Any:
-    """The same tree with every `env:NAME` replaced by that variable's value."""
-    if isinstance(value, dict):
-        return {
-            key: _with_variables(part, environ, problems, path=f"{path}.{key}".lstrip("."))
-            for key, part in value.items()
-        }
-    if isinstance(value, list):
-        return [_with_variables(part, environ, problems, path=f"{path}[{index}]") for index, part in enumerate(value)]
-    if isinstance(value, str) and value.startswith("env:"):
-        name = value.removeprefix("env:").strip()
-        if not environ.get(name):
-            problems.append(f"{path}: the environment variable {name} is not set.")
-        return environ.get(name, "")
-    return value
-
-
-def _variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Our variables. Kubernetes sets look-alikes for every service of the cluster (`ANTIPHON_PORT=tcp://...`)."""
-    ours = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value}
-    ours.pop(PREFIX + "CONFIG", None)
-    link = re.compile(rf"{PREFIX}(SERVICE_(HOST|PORT\w*)|PORT_\d+_\w+)$")
-    return {name: value for name, value in ours.items() if not link.match(name) and "://" not in value[:6]}
 
 
 # ---------------------------------------------------------------- hosts

@@ -7,7 +7,9 @@ what must not be shown (`SECRET`) and what cannot be set (`DERIVED`).
 import difflib
 import json
 import re
-from collections.abc import Iterable, Iterator
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
@@ -72,7 +74,7 @@ def overlay(root: Any, tree: dict[str, Any], path: list[str], *, value: Any, sou
             return [f"{source}: there is no such setting.{suggestion(source, known)}"]
     if isinstance(value, str):
         try:
-            value = _read(kind, value)
+            value = _read_value(kind, value)
         except (ValueError, msgspec.ValidationError) as error:
             secret = _extra(kind).get("secret")
             return [f"{source}: {_plain(error)}{'' if secret else f', got {_shown(value)}'}."]
@@ -128,6 +130,47 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f" There are: {', '.join(names)}." if len(names) <= 20 else ""
 
 
+def read(path: Path, problems: list[str]) -> dict[str, Any]:
+    """The tree that a TOML or JSON file holds; what is wrong with it is added to `problems`."""
+    try:
+        text = path.read_bytes()
+        tree = json.loads(text) if path.suffix == ".json" else tomllib.loads(text.decode())
+    except OSError as error:
+        problems.append(f"{path}: {error.strerror}.")
+    except ValueError as error:  # TOMLDecodeError, JSONDecodeError, UnicodeDecodeError
+        problems.append(f"{path}: {error}.")
+    else:
+        if isinstance(tree, dict):
+            return tree
+        problems.append(f"{path}: expected an object.")
+    return {}
+
+
+def with_variables(value: Any, environ: Mapping[str, str], problems: list[str], *, path: str = "") -> Any:
+    """The same tree with every `env:NAME` replaced by that variable's value."""
+    if isinstance(value, dict):
+        return {
+            key: with_variables(part, environ, problems, path=f"{path}.{key}".lstrip("."))
+            for key, part in value.items()
+        }
+    if isinstance(value, list):
+        return [with_variables(part, environ, problems, path=f"{path}[{index}]") for index, part in enumerate(value)]
+    if isinstance(value, str) and value.startswith("env:"):
+        name = value.removeprefix("env:").strip()
+        if not environ.get(name):
+            problems.append(f"{path}: the environment variable {name} is not set.")
+        return environ.get(name, "")
+    return value
+
+
+def variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Our variables. Kubernetes sets look-alikes for every service of the cluster (`ANTIPHON_PORT=tcp://...`)."""
+    ours = {name: value for name, value in environ.items() if name.startswith(PREFIX) and value}
+    ours.pop(PREFIX + "CONFIG", None)
+    link = re.compile(rf"{PREFIX}(SERVICE_(HOST|PORT\w*)|PORT_\d+_\w+)$")
+    return {name: value for name, value in ours.items() if not link.match(name) and "://" not in value[:6]}
+
+
 def _leaf(kind: Any, value: Any, path: str, *, problems: list[str]) -> Any:
     try:
         return msgspec.convert(value, kind)
@@ -137,7 +180,7 @@ def _leaf(kind: Any, value: Any, path: str, *, problems: list[str]) -> Any:
         return None
 
 
-def _read(kind: Any, value: str) -> Any:
+def _read_value(kind: Any, value: str) -> Any:
     if _struct(kind) is not None or _dict_of(kind) is not None:
         return json.loads(value)
     if kind is Any:

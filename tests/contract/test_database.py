@@ -7,6 +7,7 @@ import pytest
 
 import conversations_suite
 import stores_suite
+import workers_suite
 from antiphon.stores.database import Database
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.sqlite import open_sqlite
@@ -28,7 +29,9 @@ async def test_database(case: database_suite.Case, database: Database) -> None:
     await case(database)
 
 
-@pytest.mark.parametrize("case", [*stores_suite.CASES, *conversations_suite.CASES], ids=lambda case: case.__name__)
+@pytest.mark.parametrize(
+    "case", [*stores_suite.CASES, *conversations_suite.CASES, *workers_suite.CASES], ids=lambda case: case.__name__
+)
 async def test_stores(case: stores_suite.Case, database: Database) -> None:
     """Each case of the suite says its own behaviour."""
     await migrate(database, migrations())

@@ -13,10 +13,9 @@ from antiphon.api.call import Call
 from antiphon.api.route import route
 from antiphon.api.sse import DONE, EventStream
 from antiphon.api.visible import visible
-from antiphon.engine.emit import Emitter, Journal, again
-from antiphon.engine.loop import stream
+from antiphon.engine.emit import Journal, again
+from antiphon.engine.perform import perform
 from antiphon.engine.prepare import prepare, prepare_count
-from antiphon.engine.record import record
 from antiphon.engine.run import Caller
 from antiphon.errors import InvalidRequest
 from antiphon.models.tokens import count_tokens
@@ -49,11 +48,9 @@ async def create_response(call: Call[CreateResponse, None]) -> Response | EventS
         call.warn(f"not obeyed: {name}")
     if run.warnings:
         log.info("parameters not obeyed", extra={"names": run.warnings, "request_id": call.request_id})
-    emitter = Emitter(run.response, run.offers, engine.sealer.seal if run.sealed else None)
-    access = replace(call.access, replay=replace(call.access.replay, origin=run.response.id))
     stored = run.response.store
     patience_s = call.services.config.response_patience_s if call.body.stream else None
-    events = record(engine, run, emitter, batches=stream(engine, run, emitter, access=access, patience_s=patience_s))
+    events = perform(engine, run, patience_s=patience_s, shown=bool(call.body.stream))
     if call.body.stream:
         return EventStream(_frames(events), detach=stored)
     return await call.until_gone(_last(events), detach=stored)

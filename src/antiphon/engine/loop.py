@@ -13,7 +13,7 @@ from antiphon.engine.prepare import trimmed
 from antiphon.engine.run import Engine, Run
 from antiphon.engine.state import Outcome, decide
 from antiphon.errors import ApiError, ContextTooLong, RateLimited
-from antiphon.models.base import Access, ModelStream, Provider
+from antiphon.models.base import ModelStream, Provider
 from antiphon.wire.events import Event
 from antiphon.wire.responses import ErrorCode, ResponseError
 
@@ -21,14 +21,14 @@ log = logging.getLogger("antiphon.engine")
 
 
 async def stream(
-    engine: Engine, run: Run, emitter: Emitter, *, access: Access, patience_s: float | None
+    engine: Engine, run: Run, emitter: Emitter, *, patience_s: float | None
 ) -> AsyncGenerator[list[Event], None]:
     """The run's events, in batches that are ready together. Closing the generator aborts the model call.
 
     Raises the host's rejection (`ApiError`) if it comes within `patience_s` (None: whenever), before anything was
     yielded: a client that waits for the whole answer, or whose stream has not begun, sees it as an HTTP error.
     """
-    opening = asyncio.ensure_future(_open(engine.catalog.provider(run.host), run, access))
+    opening = asyncio.ensure_future(_open(engine.catalog.provider(run.host), run))
     answer: ModelStream | None = None
     try:
         await asyncio.wait({opening}, timeout=patience_s)
@@ -53,7 +53,7 @@ async def stream(
             await answer.aclose()
 
 
-async def _open(provider: Provider, run: Run, access: Access) -> ModelStream:
+async def _open(provider: Provider, run: Run) -> ModelStream:
     """The model's answer, begun; with `truncation: "auto"`, older turns are left out until the host takes it.
 
     A host that finds the context too long has not run the model, so asking again costs nothing.
@@ -61,7 +61,7 @@ async def _open(provider: Provider, run: Run, access: Access) -> ModelStream:
     request = run.request
     while True:
         try:
-            return await provider.open(request, access)
+            return await provider.open(request, run.access)
         except ContextTooLong:
             shorter = trimmed(request) if run.response.truncation == "auto" else None
             if shorter is None:

@@ -117,6 +117,7 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
             response=_begun(engine, create, response_id, tools=tools, left_out=left_out),
             owner=caller.owner,
             host=resolved.host,
+            access=replace(caller.access, replay=replace(caller.access.replay, origin=response_id)),
             request=request,
             offers=offered,
             input=tuple(added),

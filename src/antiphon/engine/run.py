@@ -42,12 +42,13 @@ class Run(Struct, frozen=True, kw_only=True):
     """Everything that is decided before the first byte: frozen, and plain data, so that it can be queued or stored.
 
     `response` is the response as it stands when it begins. `input` is what this request adds to the context, completed
-    with ids. `warnings` name what was not obeyed.
+    with ids. `access` is how the host is asked. `warnings` name what was not obeyed.
     """
 
     response: Response
     owner: str
     host: str
+    access: Access
     request: ModelRequest
     offers: Mapping[str, Offer]
     input: tuple[Item, ...]

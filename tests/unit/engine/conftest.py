@@ -6,10 +6,8 @@ import msgspec
 import pytest
 
 from antiphon.config import Host, Limits
-from antiphon.engine.emit import Emitter
-from antiphon.engine.loop import stream
+from antiphon.engine.perform import perform
 from antiphon.engine.prepare import prepare
-from antiphon.engine.record import record
 from antiphon.engine.run import Caller, Engine, Run
 from antiphon.engine.seal import Sealer
 from antiphon.ids import random_id
@@ -45,10 +43,7 @@ class Bench:
     async def events(self, **body: object) -> list[Event]:
         """All events of a request, recorded."""
         run = await self.prepared(**body)
-        emitter = Emitter(run.response, run.offers)
-        batches = record(
-            self.engine, run, emitter, batches=stream(self.engine, run, emitter, access=NO_ACCESS, patience_s=None)
-        )
+        batches = perform(self.engine, run, patience_s=None, shown=True)
         return [event async for batch in batches for event in batch]
 
     async def response(self, **body: object) -> Response:

@@ -8,7 +8,7 @@ from antiphon.engine.emit import Emitter
 from antiphon.engine.loop import stream
 from antiphon.engine.record import record
 from antiphon.errors import ContextTooLong, RateLimited, Upstream, UpstreamRejected
-from antiphon.models.base import NO_ACCESS, CallArguments, CallStart, Finish, Text
+from antiphon.models.base import CallArguments, CallStart, Finish, Text
 from antiphon.testing.provider import HANG, Script, text
 from antiphon.wire.events import event_type
 from antiphon.wire.responses import ListQuery
@@ -65,7 +65,7 @@ async def test_a_late_rejection_is_an_event_once_patience_is_over(bench):
     bench.provider.open = slow
     run = await bench.prepared(input="hi")
     emitter = Emitter(run.response, run.offers)
-    batches = stream(bench.engine, run, emitter, access=NO_ACCESS, patience_s=0)
+    batches = stream(bench.engine, run, emitter, patience_s=0)
     assert types(await anext(batches)) == ["response.created", "response.in_progress"]
     gate.set()
     last = await anext(batches)
@@ -76,9 +76,7 @@ async def test_closing_the_stream_gives_up_the_model_call(bench):
     bench = bench(Script([[Text("half")], HANG]))
     run = await bench.prepared(input="hi", store=False)
     emitter = Emitter(run.response, run.offers)
-    batches = record(
-        bench.engine, run, emitter, batches=stream(bench.engine, run, emitter, access=NO_ACCESS, patience_s=None)
-    )
+    batches = record(bench.engine, run, emitter, batches=stream(bench.engine, run, emitter, patience_s=None))
     await anext(batches)
     await anext(batches)
     await batches.aclose()

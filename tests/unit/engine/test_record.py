@@ -3,11 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
-from antiphon.engine.emit import Emitter
-from antiphon.engine.loop import stream
-from antiphon.engine.record import record
+from antiphon.engine.perform import perform
 from antiphon.errors import NotFound, Unavailable, Upstream
-from antiphon.models.base import NO_ACCESS, Finish, Text
+from antiphon.models.base import Finish, Text
 from antiphon.stores.responses import Responses
 from antiphon.testing.provider import Script, text
 
@@ -22,10 +20,7 @@ async def items_of(bench, conversation):
 async def test_a_response_can_be_retrieved_before_its_first_event_is_seen(bench):
     bench = bench()
     run = await bench.prepared(input="hi")
-    emitter = Emitter(run.response, run.offers)
-    batches = record(
-        bench.engine, run, emitter, batches=stream(bench.engine, run, emitter, access=NO_ACCESS, patience_s=None)
-    )
+    batches = perform(bench.engine, run, patience_s=None, shown=True)
     await anext(batches)
     assert (await bench.engine.responses.get("me", run.response.id)).status == "in_progress"
     await batches.aclose()

@@ -1,0 +1,29 @@
+-- Processes that serve this database, each alive until that moment unless it says so again.
+CREATE TABLE workers (
+  id TEXT NOT NULL PRIMARY KEY,
+  alive_until_ms INTEGER NOT NULL
+);
+
+-- Runs that have not ended. One without a worker waits for one. `body` is what a worker needs to go on with it.
+CREATE TABLE runs (
+  position INTEGER PRIMARY KEY,
+  owner TEXT NOT NULL,
+  id TEXT NOT NULL UNIQUE,
+  host TEXT NOT NULL,
+  worker TEXT,
+  watched INTEGER NOT NULL,
+  cancelled INTEGER NOT NULL,
+  body BLOB NOT NULL
+);
+CREATE INDEX runs_by_worker ON runs (worker, position);
+
+-- What a run's journal has before its last part, which stands in the response's row.
+CREATE TABLE journal_parts (
+  owner TEXT NOT NULL,
+  container TEXT NOT NULL,
+  seq INTEGER NOT NULL,
+  body BLOB NOT NULL,
+  PRIMARY KEY (owner, container, seq)
+) WITHOUT ROWID;
+
+ALTER TABLE conversations ADD COLUMN turn_worker TEXT;
