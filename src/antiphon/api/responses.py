@@ -17,7 +17,7 @@ from antiphon.engine.follow import follow
 from antiphon.engine.perform import perform
 from antiphon.engine.prepare import prepare, prepare_count
 from antiphon.engine.record import enqueue
-from antiphon.engine.run import Caller
+from antiphon.engine.run import Caller, commands
 from antiphon.errors import Conflict, InvalidRequest
 from antiphon.models.tokens import count_tokens
 from antiphon.wire.base import Deleted, Page
@@ -92,6 +92,8 @@ async def delete_response(call: Call[None, None]) -> Deleted:
     """Delete a stored response: it never reaches a model again."""
     response_id = call.params["response_id"]
     await call.services.responses.delete(call.owner, response_id)
+    for topic in (commands(response_id), response_id):  # who works on it, and who follows it
+        call.services.engine.signals.send(topic)
     return Deleted(id=response_id, object="response.deleted")
 
 
@@ -121,7 +123,7 @@ async def _frames(batches: AsyncGenerator[list[Event], None]) -> AsyncGenerator[
     try:
         async for batch in batches:
             frames = [frame(event) for event in batch]
-            if isinstance(batch[-1], TERMINAL):
+            if batch and isinstance(batch[-1], TERMINAL):
                 frames.append(DONE)
                 done = True
             yield b"".join(frames)

@@ -24,15 +24,15 @@ ENTRIES_MAX = 256
 async def follow(engine: Engine, owner: str, id: str, *, after: int = -1) -> AsyncGenerator[list[Event], None]:
     """The response's events with numbers beyond `after`, until its terminal one, as they come.
 
-    Raises `NotFound` before the first event; a response that is deleted later ends its stream with an error event.
+    The first batch comes at once, even if it is empty, so that a client knows that there is something to wait for.
+    Raises `NotFound` before it; a response that is deleted later ends its stream with an error event.
     """
     with Waiting(engine.signals, id) as changed:
         trail = await engine.responses.trail(owner, id)
         head = journal.decode(trail.last, trail.response)
         begun = head.begun(trail.response)
         emitter = Emitter(begun, offers(begun.tools), engine.sealer.seal if head.sealed else None)
-        if events := _beyond(after, emitter.open()):
-            yield events
+        yield _beyond(after, emitter.open())
         seen, asked = -1, False
         while True:
             for number, part in trail.parts:
