@@ -21,7 +21,6 @@ from antiphon.clock import replay_clock, system_clock
 from antiphon.config import Config, ConfigError, HostConfig
 from antiphon.egress import LiveTransport
 from antiphon.engine.background import Worker
-from antiphon.engine.control import Pace
 from antiphon.engine.run import Engine
 from antiphon.engine.seal import Sealer
 from antiphon.exchange import Transport
@@ -150,10 +149,8 @@ def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: 
         catalog=catalog,
         responses=responses,
         conversations=conversations,
-        runs=Runs(database, worker),
+        runs=Runs(database, worker, config.background.journal_s),
         signals=LocalSignals(),
-        pace=Pace(config.background.journal_s),
-        live=set(),
         background=config.background,
         clock=clock,
         new_id=new_id,

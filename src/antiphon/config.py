@@ -119,10 +119,10 @@ class Background(Struct, frozen=True, kw_only=True):
         float,
         Meta(
             ge=0,
-            description="Events that somebody sees are kept before they are sent: at once after a pause, else together"
-            " with those of other streams at most this often.",
+            description="How long events that somebody sees wait at most to be kept together with other streams'"
+            " before they are sent, when many streams are open.",
         ),
-    ] = 0.005
+    ] = 0.01
 
 
 class TimeoutsConfig(Struct, frozen=True, kw_only=True):

@@ -124,7 +124,7 @@ class Emitter:
     """Turns the model events of one run into wire events.
 
     Call `open` once, `feed` for each batch, `close` once. `turn` is what `state.decide` wants to know in between;
-    `response` is the response as it stands; `number` the last event's; `journal` what was fed and not taken yet.
+    `response` is the response as it stands; `number` the last event's; `journal` all that was fed.
     """
 
     def __init__(self, response: Response, offers: Mapping[str, Offer], seal: Seal | None = None) -> None:
@@ -158,11 +158,6 @@ class Emitter:
             ResponseCreated(sequence_number=self._next(), response=self.response),
             second(sequence_number=self._next(), response=self.response),
         ]
-
-    def take(self) -> list[Entry]:
-        """What was fed since the last time."""
-        taken, self.journal = self.journal, []
-        return taken
 
     def feed(self, batch: Sequence[Entry]) -> list[Event]:
         """The events that a batch of model events leads to."""

@@ -47,14 +47,13 @@ async def restored(engine: Engine, owner: str, id: str, *, row: RunRow) -> Progr
     Raises `NotFound` if its response was deleted.
     """
     trail = await engine.responses.trail(owner, id)
-    head = journal.decode(trail.last, trail.response)
+    head = journal.decode(trail.journal, trail.response)
     begun = head.begun(trail.response)
     offered = offers(begun.tools)
     emitter = Emitter(begun, offered, engine.sealer.seal if head.sealed else None)
     emitter.open()
     for _, part in trail.parts:
         emitter.feed(journal.decode_part(part))
-    emitter.take()
     stored = _decode(row.body)
     run = Run(
         response=begun,
@@ -78,7 +77,7 @@ async def restored(engine: Engine, owner: str, id: str, *, row: RunRow) -> Progr
             run = await _with_context(engine, run, stored)
         except ApiError as error:
             control.stop(Stop(why="fail", message=error.message))
-    return Progress(run=run, emitter=emitter, control=control, parts=len(trail.parts))
+    return Progress(run=run, emitter=emitter, control=control, kept=len(emitter.journal))
 
 
 async def _with_context(engine: Engine, run: Run, stored: Kept) -> Run:

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from antiphon.clock import Clock
 from antiphon.config import Background, Limits
-from antiphon.engine.control import Control, Pace
+from antiphon.engine.control import Control
 from antiphon.engine.emit import Emitter
 from antiphon.engine.seal import Sealer
 from antiphon.ids import NewId
@@ -22,19 +22,13 @@ from antiphon.wire.responses import Response
 
 
 class Engine(Struct, frozen=True, kw_only=True):
-    """What runs need: where models are, where state is kept, the time, new ids, limits, and how strict to be.
-
-    `pace` is the rhythm in which the events of watched runs are kept; `live` has the ids of the stored responses that
-    this process works on.
-    """
+    """What runs need: where models are, where state is kept, the time, new ids, limits, and how strict to be."""
 
     catalog: Catalog
     responses: Responses
     conversations: Conversations
     runs: Runs
     signals: Signals
-    pace: Pace
-    live: set[str]
     background: Background = Background()
     clock: Clock
     new_id: NewId
@@ -71,12 +65,12 @@ class Run(Struct, frozen=True, kw_only=True):
 
 
 class Progress(Struct, kw_only=True):
-    """A run under way: what it has said so far, how it is told to stop, and how many parts its journal has in store."""
+    """A run under way: what it has said so far, how it is told to stop, and how much of its journal is in store."""
 
     run: Run
     emitter: Emitter
     control: Control
-    parts: int = 0
+    kept: int = 0
 
     @property
     def fresh(self) -> bool:

@@ -312,7 +312,7 @@ def test_a_run_is_shown_again_from_its_journal_byte_for_byte(model_events):
     events = [*emitter.open(), *emitter.feed(model_events)]
     events += emitter.close(decide(emitter.turn, at=9))
     head = journal.Journal(service_tier=begun().service_tier, sealed=False)
-    part = journal.encode(emitter.take())
+    part = journal.encode(emitter.journal)
     response = msgspec.json.decode(msgspec.json.encode(emitter.response), type=Response)
     again = Emitter(head.begun(response), offers(TOOLS))
     shown = [*again.open(), *again.feed(journal.decode_part(part)), *again.close(journal.outcome_of(response))]
