@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from antiphon.engine.state import Cause, Outcome, Turn, advance
 from antiphon.ids import child_id
-from antiphon.models.base import CallArguments, CallStart, Finish, ModelEvent, Served, Text, Tokens
+from antiphon.models.base import CallArguments, CallStart, Compacted, Finish, ModelEvent, Served, Text, Tokens
 from antiphon.models.base import Reasoning as ReasoningEvent
 from antiphon.models.base import Refusal as RefusalEvent
 from antiphon.tools.client import Offer, Place, progress
@@ -45,6 +45,7 @@ from antiphon.wire.events import (
     TextDone,
 )
 from antiphon.wire.items import (
+    Compaction,
     FunctionCall,
     Item,
     Logprob,
@@ -56,7 +57,7 @@ from antiphon.wire.items import (
     Refusal,
     Status,
 )
-from antiphon.wire.responses import IncompleteDetails, Response, ResponseStatus, Usage
+from antiphon.wire.responses import IncompleteDetails, Response, ResponseStatus
 
 PartKind = Literal["text", "refusal", "reasoning"]
 Seal = Callable[[str], str]
@@ -147,7 +148,8 @@ class Emitter:
         self._item: _OpenItem | None = None
         self._calls: dict[int, _OpenCall] = {}
         self._fault: str | None = None
-        self._usage: Usage | None = None
+        self._counted: Tokens | None = None
+        self._spent: Tokens | None = None
 
     # ------------------------------------------------------------ the three calls
 
@@ -178,7 +180,7 @@ class Emitter:
             error=outcome.error,
             incomplete_details=_INCOMPLETE.get(outcome.cause),
             output=[self._output[index] for index in sorted(self._output)],
-            usage=self._usage,
+            usage=None if (counted := self._all_counted()) is None else counted.usage(),
         )
         out.append(_TERMINAL_EVENTS[status](sequence_number=self._next(), response=self.response))
         return out
@@ -358,7 +360,21 @@ class Emitter:
     # ------------------------------------------------------------ shared
 
     def _tokens(self, event: Tokens, _out: list[Event]) -> None:
-        self._usage = event.usage()
+        self._counted = event
+
+    def _compacted(self, event: Compacted, out: list[Event]) -> None:
+        """An item that is there at once. The model call that made it is over: the next one is counted by itself."""
+        self._spent, self._counted = self._all_counted(), None
+        index = self._take_index()
+        item = Compaction(id=child_id(self.response.id, "cmp", index), encrypted_content=event.encrypted_content)
+        blank = Compaction(id=item.id, encrypted_content="")
+        out.append(OutputItemAdded(sequence_number=self._next(), output_index=index, item=blank))
+        self._finish_item(index, item, out)
+
+    def _all_counted(self) -> Tokens | None:
+        if self._spent is None or self._counted is None:
+            return self._counted or self._spent
+        return self._spent.plus(self._counted)
 
     def _served(self, event: Served, _out: list[Event]) -> None:
         self.response = msgspec.structs.replace(self.response, service_tier=event.service_tier)
@@ -394,6 +410,7 @@ class Emitter:
         Tokens: _tokens,
         Served: _served,
         Finish: _finish,
+        Compacted: _compacted,
     }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from antiphon.clock import Clock
-from antiphon.config import Limits
+from antiphon.config import COMPACTION_PROMPT, Limits
 from antiphon.engine.seal import Sealer
 from antiphon.ids import NewId
 from antiphon.models.base import Access, ModelRequest
@@ -28,6 +28,7 @@ class Engine(Struct, frozen=True, kw_only=True):
     sealer: Sealer
     limits: Limits
     strict: bool = False
+    compaction_prompt: str = COMPACTION_PROMPT
 
 
 class Caller(Struct, frozen=True, kw_only=True):
@@ -42,7 +43,8 @@ class Run(Struct, frozen=True, kw_only=True):
     """Everything that is decided before the first byte: frozen, and plain data, so that it can be queued or stored.
 
     `response` is the response as it stands when it begins. `input` is what this request adds to the context, completed
-    with ids. `access` is how the host is asked. `warnings` name what was not obeyed.
+    with ids. `access` is how the host is asked. `warnings` name what was not obeyed. A context of more tokens than
+    `compact_threshold` is compacted before the model answers; with `compact_only`, it is in any case, and not answered.
     """
 
     response: Response
@@ -55,3 +57,5 @@ class Run(Struct, frozen=True, kw_only=True):
     conversation: str | None = None
     sealed: bool = False
     warnings: tuple[str, ...] = ()
+    compact_threshold: int | None = None
+    compact_only: bool = False

@@ -132,6 +132,11 @@ class Tokens(Struct, frozen=True, tag="tokens", array_like=True):
     reasoning: int = 0
     cache_write: int = 0
 
+    def plus(self, other: "Tokens") -> "Tokens":
+        """Both together."""
+        names = self.__struct_fields__
+        return Tokens(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
     def usage(self) -> Usage:
         """As the Responses API reports it."""
         return Usage(
@@ -155,7 +160,16 @@ class Finish(Struct, frozen=True, tag="finish", array_like=True):
     reason: Literal["stop", "calls", "length", "filter"]
 
 
-ModelEvent = Text | Refusal | Reasoning | CallStart | CallArguments | Tokens | Served | Finish
+class Compacted(Struct, frozen=True, tag="compacted", array_like=True):
+    """The engine's own entry in a run's journal, which no provider sends: the context was compacted to this.
+
+    What was counted before it belongs to the model call that made the summary.
+    """
+
+    encrypted_content: str
+
+
+ModelEvent = Text | Refusal | Reasoning | CallStart | CallArguments | Tokens | Served | Finish | Compacted
 
 
 class ModelStream(Protocol):
