@@ -11,6 +11,7 @@ from openai.types.responses import CompactedResponse, ResponseCompactionItem
 from antiphon.engine.compact import INTRODUCTION
 from antiphon.engine.seal import Sealer
 from antiphon.testing.host import RESET, Call, Host, Reply, status
+from antiphon.testing.rules import check
 from antiphon.testing.server import Server, running
 
 MODEL = "scripted/scripted-model"
@@ -223,3 +224,194 @@ def test_the_prompt_is_a_setting(host: Host, tmp_path: Path) -> None:
     with running(settings, tmp_path) as server, server.client() as client:
         compacted(client, host)
     assert texts(host)[-1] == "In one line, please."
+
+
+# ---------------------------------------------------------------- in a response
+
+POLICY: Any = [{"type": "compaction", "compact_threshold": 1000}]
+LONG = "word " * 1200
+TOM = Reply(text=["The cat is called Tom."], usage={"prompt_tokens": 1300, "completion_tokens": 20})
+TRIGGER: Any = {"type": "compaction_trigger"}
+
+
+def kinds(response: Any) -> list[str]:
+    """The types of its output items."""
+    return [item.type for item in response.output]
+
+
+def test_a_chain_that_has_grown_long_goes_on_from_a_summary(client: openai.OpenAI, host: Host) -> None:
+    host.answer(Reply(text=["Noted."]), TOM, Reply(text=["Tom."]), Reply(text=["Yes."]))
+    first = client.responses.create(model=MODEL, input=LONG, context_management=POLICY)
+    assert kinds(first) == ["message"]
+    second = client.responses.create(
+        model=MODEL, input="Its name?", previous_response_id=first.id, context_management=POLICY
+    )
+    assert kinds(second) == ["compaction", "message"]
+    assert second.output_text == "Tom."
+    assert texts(host, 1)[:-1] == [LONG, "Noted."]
+    assert texts(host, 2) == [SUMMARY, "Its name?"]
+    third = client.responses.create(
+        model=MODEL, input="Sure?", previous_response_id=second.id, context_management=POLICY
+    )
+    assert kinds(third) == ["message"]
+    assert texts(host, 3) == [SUMMARY, "Its name?", "Tom.", "Sure?"]
+    assert client.responses.retrieve(second.id).output == second.output
+    assert len(client.responses.input_items.list(first.id).data) == 1
+
+
+def test_a_conversation_that_has_grown_long_goes_on_from_a_summary(client: openai.OpenAI, host: Host) -> None:
+    conversation = client.conversations.create().id
+    host.answer(Reply(text=["Noted."]), TOM, Reply(text=["Tom."]), Reply(text=["Yes."]))
+    client.responses.create(model=MODEL, input=LONG, conversation=conversation, context_management=POLICY)
+    client.responses.create(model=MODEL, input="Its name?", conversation=conversation, context_management=POLICY)
+    client.responses.create(model=MODEL, input="Sure?", conversation=conversation)
+    assert texts(host) == [SUMMARY, "Its name?", "Tom.", "Sure?"]
+    items = client.conversations.items.list(conversation, order="asc", limit=100)
+    assert [item.type for item in items] == [
+        *("message", "message", "message", "compaction", "message"),
+        *("message", "message"),
+    ]
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_a_client_that_keeps_the_items_itself_goes_on_from_them(
+    client: openai.OpenAI, host: Host, pruned: bool
+) -> None:
+    host.answer(TOM, Reply(text=["Tom."]), Reply(text=["Yes."]))
+    items: Any = [
+        {"role": "user", "content": LONG},
+        {"role": "assistant", "content": "Noted."},
+        {"role": "user", "content": "Its name?"},
+    ]
+    made = client.responses.create(model=MODEL, input=items, store=False, context_management=POLICY)
+    window: Any = [*([] if pruned else items), *sendable(made), {"role": "user", "content": "Sure?"}]
+    client.responses.create(model=MODEL, input=window, store=False, context_management=POLICY)
+    assert texts(host) == [SUMMARY, "Its name?", "Tom.", "Sure?"]
+
+
+def test_a_stream_shows_the_item_first_and_can_be_had_again(server: Server, host: Host) -> None:
+    host.answer(TOM, Reply(reasoning=["Hm"], text=["Tom."]))
+    given = [{"role": "user", "content": LONG}, {"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}]
+    sent = server.stream(input=given, context_management=POLICY)
+    assert [item["type"] for item in sent.items] == ["compaction", "reasoning", "message"]
+    shown = [event["type"] for event in sent.events if event.get("output_index") == 0]
+    assert shown == ["response.output_item.added", "response.output_item.done"]
+    again = server.get(f"/responses/{sent.response['id']}?stream=true")
+    assert check(again.body).frames == sent.frames
+
+
+def test_usage_is_that_of_both_model_calls(client: openai.OpenAI, host: Host) -> None:
+    host.answer(TOM, Reply(text=["Hi"], usage={"prompt_tokens": 30, "completion_tokens": 2}))
+    given: Any = [{"role": "user", "content": LONG}, {"role": "assistant", "content": "a"}, CAT[0]]
+    usage = client.responses.create(model=MODEL, input=given, context_management=POLICY).usage
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (1330, 22, 1352)
+
+
+def test_a_loop_of_calls_keeps_its_task_and_its_last_step(client: openai.OpenAI, host: Host) -> None:
+    tools: Any = [{"type": "function", "name": "f", "parameters": None, "strict": None}]
+    body: Any = {"model": MODEL, "tools": tools, "tool_choice": "required", "context_management": POLICY}
+    done: Any = {"type": "function_call_output", "call_id": "call_1", "output": LONG}
+    host.answer(
+        Reply(calls=[Call(name="f", id="call_1")]), Reply(calls=[Call(name="f", id="call_2")]), TOM, Reply(text=["!"])
+    )
+    first = client.responses.create(input="Count", **body)
+    second = client.responses.create(input=[done], previous_response_id=first.id, **body)
+    assert kinds(second) == ["function_call"]
+    last: Any = {**done, "call_id": "call_2", "output": "2"}
+    third = client.responses.create(input=[last], previous_response_id=second.id, **body)
+    assert kinds(third) == ["compaction", "message"]
+    asked, answered = host.calls[2].json, host.calls[3].json
+    assert [message["role"] for message in asked["messages"]] == ["user", "assistant", "tool", "user"]
+    assert (asked["tool_choice"], answered["tool_choice"]) == ("none", "required")
+    assert [message["role"] for message in answered["messages"]] == ["user", "user", "assistant", "tool"]
+    assert answered["messages"][1]["content"] == "Count"
+    assert answered["messages"][3] == {"role": "tool", "tool_call_id": "call_2", "content": "2"}
+
+
+def test_instructions_hold_for_the_answer_as_well(client: openai.OpenAI, host: Host) -> None:
+    host.answer(TOM, Reply(text=["Tom."]))
+    given: Any = [{"role": "user", "content": LONG}, {"role": "assistant", "content": "a"}, CAT[0]]
+    client.responses.create(model=MODEL, input=given, instructions="Be kind.", context_management=POLICY)
+    assert texts(host)[:2] == ["Be kind.", SUMMARY]
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"), [(Reply(text=["half"], finish="length"), "server_error"), (Reply(text=[]), "server_error")]
+)
+def test_no_answer_is_given_on_half_a_summary(client: openai.OpenAI, host: Host, reply: Reply, code: str) -> None:
+    host.answer(reply)
+    given: Any = [{"role": "user", "content": LONG}, {"role": "assistant", "content": "a"}, CAT[0]]
+    response = client.responses.create(model=MODEL, input=given, context_management=POLICY)
+    assert response.status == "failed"
+    assert response.error is not None
+    assert response.error.code == code
+    assert "summary" in response.error.message
+    assert len(host.calls) == 1
+
+
+def test_a_host_that_refuses_the_summary_refuses_the_request(client: openai.OpenAI, host: Host) -> None:
+    host.answer(status(429, "slow down"))
+    given: Any = [{"role": "user", "content": LONG}, {"role": "assistant", "content": "a"}, CAT[0]]
+    with pytest.raises(openai.RateLimitError):
+        client.responses.create(model=MODEL, input=given, context_management=POLICY)
+
+
+def test_without_a_threshold_the_models_window_decides(host: Host, tmp_path: Path) -> None:
+    models = {"small": {"context_window": 1200}, "large": {"context_window": 100_000}, "unknown": {}}
+    with (
+        running({"hosts": {"scripted": {"base_url": host.url, "models": models}}}, tmp_path) as server,
+        server.client() as client,
+    ):
+        given: Any = [{"role": "user", "content": LONG}, {"role": "assistant", "content": "a"}, CAT[0]]
+        for model, expected, warned in (("small", 2, False), ("large", 1, False), ("unknown", 1, True)):
+            got = client.responses.with_raw_response.create(
+                model=f"scripted/{model}", input=given, context_management=[{"type": "compaction"}]
+            )
+            assert len(got.parse().output) == expected
+            assert ("context_management" in got.headers.get("x-antiphon-warnings", "")) == warned
+
+
+@pytest.mark.parametrize(
+    ("policy", "param"),
+    [
+        ([], "context_management"),
+        ([{"type": "compaction", "compact_threshold": 999}], "context_management[0].compact_threshold"),
+        ([{"type": "forgetting"}], "context_management[0].type"),
+        ([{"type": "compaction", "compact_threshold": "many"}], "context_management[0].compact_threshold"),
+    ],
+)
+def test_a_wrong_policy_is_refused_by_name(server: Server, policy: Any, param: str) -> None:
+    got = server.post("/responses", {"model": MODEL, "input": "Hi", "context_management": policy})
+    assert got.status == 400
+    assert got.json["error"]["param"].replace("[0]", "") == param.replace("[0]", "")
+
+
+# ---------------------------------------------------------------- triggers
+
+
+def test_a_trigger_compacts_and_answers_nothing(client: openai.OpenAI, host: Host) -> None:
+    host.answer(TOM, Reply(text=["Tom."]))
+    made = client.responses.create(model=MODEL, input=[*CAT, TRIGGER])
+    assert (made.status, kinds(made)) == ("completed", ["compaction"])
+    assert made.usage is not None
+    assert made.usage.total_tokens == 1320
+    assert len(host.calls) == 1
+    assert [item.type for item in client.responses.input_items.list(made.id).data] == ["message"] * 4
+    client.responses.create(model=MODEL, input="Its name?", previous_response_id=made.id)
+    assert texts(host) == [CAT[0]["content"], CAT[2]["content"], SUMMARY, "Its name?"]
+
+
+def test_a_trigger_in_a_stream_and_the_item_alone(server: Server, client: openai.OpenAI, host: Host) -> None:
+    host.answer(TOM, Reply(text=["Tom."]))
+    sent = server.stream(input=[*CAT, TRIGGER], store=False)
+    assert [item["type"] for item in sent.items] == ["compaction"]
+    client.responses.create(model=MODEL, input=[*sent.items, CAT[2]], store=False)  # type: ignore[list-item]
+    assert texts(host) == [SUMMARY, CAT[2]["content"]]
+
+
+def test_a_trigger_comes_last_and_needs_something_to_compact(client: openai.OpenAI, host: Host) -> None:
+    for given, message in (([TRIGGER, CAT[0]], "must be the last item"), ([TRIGGER], "nothing")):
+        with pytest.raises(openai.BadRequestError, match=message):
+            client.responses.create(model=MODEL, input=given)
+    assert host.calls == []

@@ -8,12 +8,13 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 
+from antiphon.engine.compact import compacted, continued, spent_in, summary_in, summary_request
 from antiphon.engine.emit import Emitter
 from antiphon.engine.prepare import trimmed
 from antiphon.engine.run import Engine, Run
 from antiphon.engine.state import Outcome, decide
 from antiphon.errors import ApiError, ContextTooLong, RateLimited
-from antiphon.models.base import ModelStream, Provider
+from antiphon.models.base import Finish, ModelEvent, ModelRequest, ModelStream
 from antiphon.wire.events import Event
 from antiphon.wire.responses import ErrorCode, ResponseError
 
@@ -28,8 +29,10 @@ async def stream(
     Raises the host's rejection (`ApiError`) if it comes within `patience_s` (None: whenever), before anything was
     yielded: a client that waits for the whole answer, or whose stream has not begun, sees it as an HTTP error.
     """
-    opening = asyncio.ensure_future(_open(engine.catalog.provider(run.host), run))
+    asking = await _summary_request(engine, run)
+    opening = asyncio.ensure_future(_open(engine, run, asking or run.request))
     answer: ModelStream | None = None
+    turns: AsyncGenerator[list[ModelEvent], None] | None = None
     try:
         await asyncio.wait({opening}, timeout=patience_s)
         if opening.done():
@@ -37,7 +40,8 @@ async def stream(
         yield emitter.open()
         try:
             answer = answer or await opening
-            async for batch in answer:
+            turns = _turns(engine, run, answer, first=asking is not None)
+            async for batch in turns:
                 events = emitter.feed(batch)
                 if events:
                     yield events
@@ -49,16 +53,45 @@ async def stream(
         opening.cancel()
         if answer is None and opening.done() and not opening.cancelled() and opening.exception() is None:
             answer = opening.result()
+        if turns is not None:
+            await turns.aclose()
         if answer is not None:
             await answer.aclose()
 
 
-async def _open(provider: Provider, run: Run) -> ModelStream:
+async def _summary_request(engine: Engine, run: Run) -> ModelRequest | None:
+    """What the model is asked first, if the context is to be compacted; long texts are counted on a thread."""
+    if run.compact_threshold is None:
+        return summary_request(run, engine.compaction_prompt)
+    return await asyncio.to_thread(summary_request, run, engine.compaction_prompt)
+
+
+async def _turns(
+    engine: Engine, run: Run, answer: ModelStream, *, first: bool
+) -> AsyncGenerator[list[ModelEvent], None]:
+    """What the model says. If it was `first` asked for a summary, that is compacted, and then the request is made."""
+    try:
+        if first:
+            said = [event async for batch in answer for event in batch]
+            made = compacted(run, summary_in(said), engine.sealer)
+            if run.compact_only:
+                yield [spent_in(said), made, Finish("stop")]
+                return
+            yield [spent_in(said), made]
+            await answer.aclose()
+            answer = await _open(engine, run, continued(run.request, made.encrypted_content, engine.sealer))
+        async for batch in answer:
+            yield batch
+    finally:
+        await answer.aclose()
+
+
+async def _open(engine: Engine, run: Run, request: ModelRequest) -> ModelStream:
     """The model's answer, begun; with `truncation: "auto"`, older turns are left out until the host takes it.
 
     A host that finds the context too long has not run the model, so asking again costs nothing.
     """
-    request = run.request
+    provider = engine.catalog.provider(run.host)
     while True:
         try:
             return await provider.open(request, run.access)

@@ -3,15 +3,20 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from antiphon.engine.emit import Emitter
 from antiphon.engine.loop import stream
+from antiphon.engine.perform import perform
 from antiphon.engine.record import record
 from antiphon.errors import ContextTooLong, RateLimited, Upstream, UpstreamRejected
 from antiphon.models.base import CallArguments, CallStart, Finish, Text
 from antiphon.testing.provider import HANG, Script, text
 from antiphon.wire.events import event_type
+from antiphon.wire.items import Compaction
 from antiphon.wire.responses import ListQuery
+
+SAID = [{"role": role, "content": "hi"} for role in ("user", "assistant", "user")]
 
 
 def types(events):
@@ -81,6 +86,30 @@ async def test_closing_the_stream_gives_up_the_model_call(bench):
     await anext(batches)
     await batches.aclose()
     assert len(bench.provider.aborted) == 1
+
+
+async def test_closing_the_stream_gives_up_the_summary_that_is_being_made(bench):
+    bench = bench(Script([[Text("half")], HANG]))
+    run = await bench.prepared(input=[*SAID, {"type": "compaction_trigger"}], store=False)
+    emitter = Emitter(run.response, run.offers)
+    batches = stream(bench.engine, run, emitter, patience_s=None)
+    assert types(await anext(batches)) == ["response.created", "response.in_progress"]
+    waiting = asyncio.ensure_future(anext(batches))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await batches.aclose()
+    assert len(bench.provider.aborted) == 1
+
+
+async def test_what_fails_after_the_context_was_compacted_leaves_the_item(bench):
+    bench = bench(text("sum"), UpstreamRejected("Slow down.", status=429))
+    run = replace(await bench.prepared(input=SAID), compact_threshold=1)
+    events = [each async for batch in perform(bench.engine, run, patience_s=None, shown=True) for each in batch]
+    response = events[-1].response
+    assert (response.status, response.error.code) == ("failed", "rate_limit_exceeded")
+    assert [type(item) for item in response.output] == [Compaction]
 
 
 async def test_with_truncation_auto_older_turns_are_left_out_until_the_host_takes_it(bench):
