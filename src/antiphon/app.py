@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from msgspec.structs import replace
@@ -19,6 +20,8 @@ from antiphon.api.tasks import Tasks
 from antiphon.clock import replay_clock, system_clock
 from antiphon.config import Config, ConfigError, HostConfig
 from antiphon.egress import LiveTransport
+from antiphon.engine.background import Worker
+from antiphon.engine.control import Pace
 from antiphon.engine.run import Engine
 from antiphon.engine.seal import Sealer
 from antiphon.exchange import Transport
@@ -33,19 +36,27 @@ from antiphon.stores.database import Database
 from antiphon.stores.files import Files
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.responses import Responses
+from antiphon.stores.runs import Runs
+from antiphon.stores.signals import LocalSignals
 from antiphon.stores.sqlite import open_sqlite
+from antiphon.stores.workers import Workers
 from antiphon.telemetry import Counts, Telemetry, log_request
 
-
-def build(config: Config) -> AsgiApp:
-    """The application; its lifespan opens and closes what it uses."""
-    return application(lambda: opened(config))
+Exits = list[Callable[[], None]]
 
 
-def options(config: Config) -> uvicorn.Config:
+def build(config: Config, exits: Exits | None = None) -> AsgiApp:
+    """The application; its lifespan opens and closes what it uses, and says what to call at the first sign of the end.
+
+    That comes before the lifespan's end: open connections are waited for in between.
+    """
+    return application(lambda: opened(config, [] if exits is None else exits))
+
+
+def options(config: Config, exits: Exits | None = None) -> uvicorn.Config:
     """How uvicorn serves the application."""
     return uvicorn.Config(
-        build(config),
+        build(config, exits),
         host=config.host,
         port=config.port,
         log_config=None,
@@ -61,7 +72,8 @@ def options(config: Config) -> uvicorn.Config:
 
 def serve(config: Config, listens: Callable[[Config], None]) -> int:
     """Listens until it is told to stop; returns the exit code. `listens` is told the port that it has become."""
-    running = uvicorn.Server(options(config))
+    exits: Exits = []
+    running = _Server(options(config, exits), exits)
     try:
         listening = socket.create_server((config.host, config.port), backlog=2048, family=_family(config.host))
     except OSError as error:
@@ -73,6 +85,20 @@ def serve(config: Config, listens: Callable[[Config], None]) -> int:
     return 0 if running.started else 1
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's server, which begins no new work once it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, exits: Exits) -> None:
+        super().__init__(config)
+        self._exits = exits
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Hears SIGTERM and SIGINT."""
+        super().handle_exit(sig, frame)
+        for call in self._exits:
+            call()
+
+
 class _Protocol(HttpToolsProtocol):
     """uvicorn's HTTP, writing through a transport that gathers."""
 
@@ -82,32 +108,39 @@ class _Protocol(HttpToolsProtocol):
 
 
 @asynccontextmanager
-async def opened(config: Config) -> AsyncIterator[Services]:
-    """Everything the routes use, opened, and closed again in the opposite order."""
+async def opened(config: Config, exits: Exits) -> AsyncIterator[Services]:
+    """Everything the routes use, opened, and closed again in the opposite order.
+
+    What has to happen as soon as the server is told to stop is added to `exits`.
+    """
     live = LiveTransport()
     transport = open_transport(_replay_options(config), live)
     config = _with_recorded_hosts(config, transport)
     database = open_sqlite(_database_path(config), sync=config.sqlite_sync)
     catalog = catalog_of(config, transport)
     blobs = _blobs(config)
-    services = services_of(config, catalog, database, blobs=blobs)
+    workers = Workers(database, config.background.lease_s)
+    services = services_of(config, catalog, database, blobs=blobs, worker=workers.id)
+    worker = Worker(services.engine, workers)
+    exits.append(worker.drain)
     try:
-        await migrate(database, migrations())
-        await services.responses.fail_unfinished(services.clock())
-        await services.conversations.release_all()
+        if await migrate(database, migrations()):
+            await services.responses.fail_unfinished(services.clock())
         # Uploads of an earlier server do not go on: it was the only one.
         services.tasks.start(services.files.clean(services.clock()))
         catalog.start()
+        await worker.start()
         yield services
     finally:
-        await services.tasks.drain(config.timeouts.shutdown_s)
+        shutdown_s = config.timeouts.shutdown_s
+        await asyncio.gather(services.tasks.drain(shutdown_s), worker.close(shutdown_s))
         await catalog.close()
         await transport.close()
         await blobs.close()
         await database.close()
 
 
-def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: Blobs) -> Services:
+def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: Blobs, worker: str) -> Services:
     """The services over a catalog and a database. In replay, time stands still and ids derive from requests."""
     replaying = config.mode == "replay"
     clock = replay_clock if replaying else system_clock
@@ -117,6 +150,11 @@ def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: 
         catalog=catalog,
         responses=responses,
         conversations=conversations,
+        runs=Runs(database, worker),
+        signals=LocalSignals(),
+        pace=Pace(config.background.journal_s),
+        live=set(),
+        background=config.background,
         clock=clock,
         new_id=new_id,
         sealer=Sealer(settings.secret(config)),

@@ -1,5 +1,6 @@
 """The official client has contexts compacted, and goes on from what comes back."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from openai.types.responses import CompactedResponse, ResponseCompactionItem
 
 from antiphon.engine.compact import INTRODUCTION
 from antiphon.engine.seal import Sealer
-from antiphon.testing.host import RESET, Call, Host, Reply, status
+from antiphon.testing.host import RESET, Call, Gate, Host, Reply, status
 from antiphon.testing.rules import check
 from antiphon.testing.server import Server, running
 
@@ -334,6 +335,34 @@ def test_instructions_hold_for_the_answer_as_well(client: openai.OpenAI, host: H
     given: Any = [{"role": "user", "content": LONG}, {"role": "assistant", "content": "a"}, CAT[0]]
     client.responses.create(model=MODEL, input=given, instructions="Be kind.", context_management=POLICY)
     assert texts(host)[:2] == ["Be kind.", SUMMARY]
+
+
+def test_a_server_killed_after_a_compaction_does_not_pay_for_it_again(host: Host, tmp_path: Path) -> None:
+    settings = {"hosts": {"scripted": {"base_url": host.url}}, "background": {"lease_s": 1}}
+    given = [{"role": "user", "content": LONG}, {"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}]
+    host.answer(TOM, Reply(text=["ha", Gate(), "lf"]))
+    seen: list[bytes] = []
+    with running(settings, tmp_path, process=True) as server:
+        connection = server.connect()
+        body = {"model": MODEL, "input": given, "context_management": POLICY, "stream": True, "background": True}
+        connection.request("POST", "/v1/responses", json.dumps(body))
+        answer = connection.getresponse()
+        while not seen or b"output_item.done" not in seen[-1]:
+            seen.append(answer.readline())
+        host.called(2)
+        server.kill()
+        connection.close()
+    response_id = json.loads(seen[1].removeprefix(b"data: "))["response"]["id"]
+    host.answer(Reply(text=["whole"]))
+    with running(settings, tmp_path, process=True) as server:
+        whole = server.get(f"/responses/{response_id}?stream=true").body
+        items = check(whole).items
+    assert whole.startswith(b"".join(seen))
+    assert {item["type"] for item in items[1:]} == {"message"}
+    assert items[0]["type"] == "compaction"
+    assert items[-1]["content"][0]["text"] == "whole"
+    assert texts(host) == [SUMMARY, "b"]
+    assert len(host.calls) == 3
 
 
 @pytest.mark.parametrize(

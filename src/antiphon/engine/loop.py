@@ -1,7 +1,8 @@
 """The response loop: asks the model, shows what it says, and ends the response exactly once.
 
 It is an async generator of event batches. What is raised before the first batch is the client's HTTP error; from then
-on whatever happens ends in one terminal event.
+on whatever happens ends in one terminal event. The one exception is a run that is told to give itself back: another
+worker will end it.
 """
 
 import asyncio
@@ -9,9 +10,11 @@ import logging
 from collections.abc import AsyncGenerator
 
 from antiphon.engine.compact import compacted, continued, spent_in, summary_in, summary_request
+from antiphon.engine.control import Stop, Stopped
 from antiphon.engine.emit import Emitter
+from antiphon.engine.journal import NextCall, Started
 from antiphon.engine.prepare import trimmed
-from antiphon.engine.run import Engine, Run
+from antiphon.engine.run import Engine, Progress, Run
 from antiphon.engine.state import Outcome, decide
 from antiphon.errors import ApiError, ContextTooLong, RateLimited
 from antiphon.models.base import Finish, ModelEvent, ModelRequest, ModelStream
@@ -21,69 +24,123 @@ from antiphon.wire.responses import ErrorCode, ResponseError
 log = logging.getLogger("antiphon.engine")
 
 
-async def stream(
-    engine: Engine, run: Run, emitter: Emitter, *, patience_s: float | None
-) -> AsyncGenerator[list[Event], None]:
-    """The run's events, in batches that are ready together. Closing the generator aborts the model call.
+async def stream(engine: Engine, progress: Progress, *, patience_s: float | None) -> AsyncGenerator[list[Event], None]:
+    """The run's events from where it stands, in batches that are ready together. Closing it aborts the model call.
 
-    Raises the host's rejection (`ApiError`) if it comes within `patience_s` (None: whenever), before anything was
-    yielded: a client that waits for the whole answer, or whose stream has not begun, sees it as an HTTP error.
+    A finished model call in the journal is not made again; one that broke off with its process is, after what it had
+    shown is closed as incomplete. Of a fresh run, the host's rejection (`ApiError`) is raised if it comes within
+    `patience_s` (None: whenever), before anything was yielded: a client that waits for the whole answer, or whose
+    stream has not begun, sees it as an HTTP error.
     """
-    asking = await _summary_request(engine, run)
-    opening = asyncio.ensure_future(_open(engine, run, asking or run.request))
-    answer: ModelStream | None = None
-    turns: AsyncGenerator[list[ModelEvent], None] | None = None
+    run, emitter = progress.run, progress.emitter
+    call = _Calls(engine, progress)
     try:
-        await asyncio.wait({opening}, timeout=patience_s)
-        if opening.done():
-            answer = opening.result()
-        yield emitter.open()
+        if progress.fresh:
+            await call.accepted(patience_s)
+            yield emitter.open()
         try:
-            answer = answer or await opening
-            turns = _turns(engine, run, answer, first=asking is not None)
-            async for batch in turns:
-                events = emitter.feed(batch)
-                if events:
-                    yield events
+            if events := emitter.feed(_resuming(emitter)):
+                yield events
+            if emitter.turn.finish is None:
+                async for batch in call.batches():
+                    if events := emitter.feed(batch):
+                        yield events
             outcome = decide(emitter.turn, int(engine.clock()))
+        except Stopped as stopped:
+            if stopped.stop.why == "give back":
+                return
+            outcome = _ending(stopped.stop, int(engine.clock()))
         except Exception as error:
             outcome = _failure(error, run, int(engine.clock()))
         yield emitter.close(outcome)
     finally:
-        opening.cancel()
-        if answer is None and opening.done() and not opening.cancelled() and opening.exception() is None:
-            answer = opening.result()
-        if turns is not None:
-            await turns.aclose()
-        if answer is not None:
-            await answer.aclose()
+        await call.aclose()
 
 
-async def _summary_request(engine: Engine, run: Run) -> ModelRequest | None:
-    """What the model is asked first, if the context is to be compacted; long texts are counted on a thread."""
-    if run.compact_threshold is None:
-        return summary_request(run, engine.compaction_prompt)
-    return await asyncio.to_thread(summary_request, run, engine.compaction_prompt)
+def _resuming(emitter: Emitter) -> list[Started | NextCall]:
+    """What the journal has to say before the model is asked."""
+    entries: list[Started | NextCall] = []
+    if emitter.response.status == "queued":
+        entries.append(Started())
+    if emitter.half_said:
+        entries.append(NextCall(broken=True))
+    return entries
 
 
-async def _turns(
-    engine: Engine, run: Run, answer: ModelStream, *, first: bool
-) -> AsyncGenerator[list[ModelEvent], None]:
-    """What the model says. If it was `first` asked for a summary, that is compacted, and then the request is made."""
-    try:
-        if first:
-            said = [event async for batch in answer for event in batch]
-            made = compacted(run, summary_in(said), engine.sealer)
-            if run.compact_only:
-                yield [spent_in(said), made, Finish("stop")]
+class _Calls:
+    """A run's model calls, from the first one's opening to the last one's end.
+
+    That is one, and before it one for a summary, where the context is to be compacted and was not yet.
+    """
+
+    def __init__(self, engine: Engine, progress: Progress) -> None:
+        self._engine = engine
+        self._run = progress.run
+        self._emitter = progress.emitter
+        self._control = progress.control
+        self._compacting = False
+        self._opening: asyncio.Task[ModelStream] | None = None
+        self._answer: ModelStream | None = None
+
+    async def accepted(self, patience_s: float | None) -> None:
+        """Returns when the host has accepted the call, or when patience is over. Raises the host's rejection."""
+        self._opening = asyncio.ensure_future(self._first())
+        await asyncio.wait({self._opening}, timeout=patience_s)
+        if self._opening.done():
+            self._opening.result()
+
+    async def batches(self) -> AsyncGenerator[list[ModelEvent], None]:
+        """What the model says, and what becomes of a summary. Raises `Stopped` as soon as the run is told to stop."""
+        if self._opening is None:
+            self._opening = asyncio.ensure_future(self._first())
+        self._answer = await self._control.wait(self._opening)
+        if self._compacting:
+            yield self._compaction([event async for batch in self._said(self._answer) for event in batch])
+            if self._run.compact_only:
                 return
-            yield [spent_in(said), made]
-            await answer.aclose()
-            answer = await _open(engine, run, continued(run.request, made.encrypted_content, engine.sealer))
-        async for batch in answer:
+            await self.aclose()
+            self._answer, self._opening = None, asyncio.ensure_future(self._next())
+            self._answer = await self._control.wait(self._opening)
+        async for batch in self._said(self._answer):
             yield batch
-    finally:
-        await answer.aclose()
+
+    async def _first(self) -> ModelStream:
+        """The first answer, begun. Long contexts are counted on a thread."""
+        asking = None
+        if self._emitter.compacted is None:
+            counting = self._run.compact_threshold is not None
+            arguments = (self._run, self._engine.compaction_prompt)
+            asking = await asyncio.to_thread(summary_request, *arguments) if counting else summary_request(*arguments)
+        self._compacting = asking is not None
+        return await _open(self._engine, self._run, asking) if asking is not None else await self._next()
+
+    async def _next(self) -> ModelStream:
+        """The answer to the run's request, begun: on the compacted context, if the journal has one."""
+        request, content = self._run.request, self._emitter.compacted
+        if content is not None:
+            request = continued(request, content, self._engine.sealer)
+        return await _open(self._engine, self._run, request)
+
+    async def _said(self, answer: ModelStream) -> AsyncGenerator[list[ModelEvent], None]:
+        said = aiter(answer)
+        while (batch := await self._control.wait(anext(said, None))) is not None:
+            yield batch
+
+    def _compaction(self, said: list[ModelEvent]) -> list[ModelEvent]:
+        """What the journal says of it, in one batch: a run that is taken over has all of it, or nothing."""
+        made: list[ModelEvent] = [spent_in(said), compacted(self._run, summary_in(said), self._engine.sealer)]
+        return [*made, Finish("stop")] if self._run.compact_only else made
+
+    async def aclose(self) -> None:
+        """Ends the call at the host, however far it has come."""
+        opening = self._opening
+        if opening is None:
+            return
+        opening.cancel()
+        if self._answer is None and opening.done() and not opening.cancelled() and opening.exception() is None:
+            self._answer = opening.result()
+        if self._answer is not None:
+            await self._answer.aclose()
 
 
 async def _open(engine: Engine, run: Run, request: ModelRequest) -> ModelStream:
@@ -100,6 +157,12 @@ async def _open(engine: Engine, run: Run, request: ModelRequest) -> ModelStream:
             if shorter is None:
                 raise
             request = shorter
+
+
+def _ending(stop: Stop, at: int) -> Outcome:
+    if stop.why == "cancel":
+        return Outcome(cause="cancel", at=at)
+    return Outcome(cause="fail", at=at, error=ResponseError(code="server_error", message=stop.message))
 
 
 def _failure(error: Exception, run: Run, at: int) -> Outcome:

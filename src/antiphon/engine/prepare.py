@@ -3,14 +3,22 @@
 After `prepare` returns, what goes wrong is an event of the response and no longer an HTTP error.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from antiphon.engine.compact import SUMMARY_ID, is_standing, is_user, opened, seen, threshold_of
+from antiphon.engine.compact import (
+    SUMMARY_ID,
+    is_standing,
+    is_user,
+    opened,
+    seen,
+    threshold_of,
+    whole_summary_request,
+)
 from antiphon.engine.run import Caller, Engine, Run
 from antiphon.errors import DECODE_ERRORS, InvalidRequest, NotFound, Unsupported, misfit
 from antiphon.ids import child_id
@@ -69,7 +77,7 @@ FORWARDED = (
     "prompt_cache_options",
 )
 """Parameters that are handed to the model host by name, where it knows them."""
-UNOBEYED = ("background", "moderation", "access_programs", "image")
+UNOBEYED = ("moderation", "access_programs", "image")
 """Parameters that are accepted and not obeyed; the response's warnings name them."""
 UNSERVED_ITEMS = (
     AdditionalTools,
@@ -105,12 +113,15 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     added = complete_items(given, _input_ids(response_id))
     conversation = _conversation_id(create)
     if conversation is not None:
-        await engine.conversations.claim(caller.owner, conversation, response_id)
+        await engine.conversations.claim(caller.owner, conversation, response_id, worker=engine.runs.worker)
     try:
-        history = await _history(engine, create, caller.owner)
+        history = await history_of(engine, caller.owner, conversation, previous=create.previous_response_id)
         context, unanswered = _context(engine, history, added)
-        _check_answerable(create, context, () if triggered else unanswered)
-        request = _model_request(create, resolved.model, _for_model(engine, context), offered=offered, choice=choice)
+        request = _model_request(create, resolved.model, for_model(engine, context), offered=offered, choice=choice)
+        if triggered:
+            whole_summary_request(request, engine.compaction_prompt)  # refuses what cannot be compacted
+        else:
+            _check_answerable(create, context, unanswered)
         threshold = threshold_of(create.context_management or (), resolved.info.context_window)
         left_out = resolved.provider.left_out(request)
         if create.context_management and threshold is None:
@@ -141,10 +152,10 @@ async def prepare_count(engine: Engine, create: CreateResponse, caller: Caller) 
     offered = offers(decode_tools(create.tools, engine.limits.tools_max))
     choice = _choice(create.tool_choice, offered)
     added = complete_items((await _input(engine, create, caller))[0], _input_ids("resp_0"))
-    history = await _history(engine, create, caller.owner)
+    conversation, previous = _conversation_id(create), create.previous_response_id
+    history = await history_of(engine, caller.owner, conversation, previous=previous)
     model = (await engine.catalog.resolve(create.model, caller.access)).model if create.model else ""
-    context = _for_model(engine, seen([*history, *added], engine.sealer))
-    return _model_request(create, model, context, offered=offered, choice=choice)
+    return _model_request(create, model, for_model(engine, [*history, *added]), offered=offered, choice=choice)
 
 
 async def prepare_compaction(
@@ -153,9 +164,9 @@ async def prepare_compaction(
     """The host, and the context that is to be compacted; calls may await their outputs. Raises as `prepare` does."""
     added = complete_items((await _input(engine, create, caller))[0], _input_ids(response_id))
     resolved = await engine.catalog.resolve(create.model or "", caller.access)
-    history = await _history(engine, create, caller.owner)
+    history = await history_of(engine, caller.owner, None, previous=create.previous_response_id)
     context, _ = _context(engine, history, added)
-    return resolved.host, _model_request(create, resolved.model, _for_model(engine, context), offered={}, choice=None)
+    return resolved.host, _model_request(create, resolved.model, for_model(engine, context), offered={}, choice=None)
 
 
 def trimmed(request: ModelRequest) -> ModelRequest | None:
@@ -317,12 +328,12 @@ def _check_part(part: InputImage | InputFile | ComputerScreenshot, at: str) -> N
         raise Unsupported(message, param=f"{at}.file_data", code="unsupported_file_url")
 
 
-async def _history(engine: Engine, create: CreateResponse, owner: str) -> list[Item]:
-    conversation = _conversation_id(create)
+async def history_of(engine: Engine, owner: str, conversation: str | None, *, previous: str | None) -> list[Item]:
+    """What came before: in the conversation, or in the chain that ends with the response `previous`."""
     if conversation is not None:
         return await engine.conversations.history(owner, conversation)
-    if create.previous_response_id is not None:
-        return await engine.responses.history(owner, create.previous_response_id)
+    if previous is not None:
+        return await engine.responses.history(owner, previous)
     return []
 
 
@@ -385,10 +396,10 @@ def _check_pairs(context: Sequence[Item], own: int) -> list[str]:
     return [call_id for call_id, answered in calls.items() if not answered]
 
 
-def _for_model(engine: Engine, context: Iterable[Item]) -> list[Item]:
-    """The context without calls that were cut off, and with sealed reasoning opened."""
+def for_model(engine: Engine, context: Sequence[Item]) -> list[Item]:
+    """The context as the model is shown it: without calls that were cut off, and with what is sealed opened."""
     items: list[Item] = []
-    for item in context:
+    for item in seen(context, engine.sealer):
         if isinstance(item, FunctionCall) and item.status == "incomplete":
             continue
         if isinstance(item, UNSERVED_ITEMS):
@@ -413,7 +424,8 @@ def _begun(
     return Response(
         id=response_id,
         created_at=int(engine.clock()),
-        status="in_progress",
+        status="queued" if create.background else "in_progress",
+        background=bool(create.background),
         instructions=create.instructions,
         max_output_tokens=create.max_output_tokens,
         max_tool_calls=create.max_tool_calls,

@@ -16,7 +16,7 @@ from antiphon.errors import InvalidRequest
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-Purpose = Literal["reasoning", "compaction"]
+Purpose = Literal["reasoning", "compaction", "keys"]
 
 
 class Sealer:

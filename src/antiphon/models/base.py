@@ -132,11 +132,6 @@ class Tokens(Struct, frozen=True, tag="tokens", array_like=True):
     reasoning: int = 0
     cache_write: int = 0
 
-    def plus(self, other: "Tokens") -> "Tokens":
-        """Both together."""
-        names = self.__struct_fields__
-        return Tokens(**{name: getattr(self, name) + getattr(other, name) for name in names})
-
     def usage(self) -> Usage:
         """As the Responses API reports it."""
         return Usage(

@@ -5,10 +5,8 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from antiphon.engine.emit import Emitter
-from antiphon.engine.loop import stream
-from antiphon.engine.perform import perform
-from antiphon.engine.record import record
+from antiphon.engine.perform import perform, resume
+from antiphon.engine.restore import restored
 from antiphon.errors import ContextTooLong, RateLimited, Upstream, UpstreamRejected
 from antiphon.models.base import CallArguments, CallStart, Finish, Text
 from antiphon.testing.provider import HANG, Script, text
@@ -68,9 +66,7 @@ async def test_a_late_rejection_is_an_event_once_patience_is_over(bench):
         raise UpstreamRejected("Slow down.", status=429)
 
     bench.provider.open = slow
-    run = await bench.prepared(input="hi")
-    emitter = Emitter(run.response, run.offers)
-    batches = stream(bench.engine, run, emitter, patience_s=0)
+    batches = perform(bench.engine, await bench.prepared(input="hi"), patience_s=0, shown=True)
     assert types(await anext(batches)) == ["response.created", "response.in_progress"]
     gate.set()
     last = await anext(batches)
@@ -80,8 +76,7 @@ async def test_a_late_rejection_is_an_event_once_patience_is_over(bench):
 async def test_closing_the_stream_gives_up_the_model_call(bench):
     bench = bench(Script([[Text("half")], HANG]))
     run = await bench.prepared(input="hi", store=False)
-    emitter = Emitter(run.response, run.offers)
-    batches = record(bench.engine, run, emitter, batches=stream(bench.engine, run, emitter, patience_s=None))
+    batches = perform(bench.engine, run, patience_s=None, shown=True)
     await anext(batches)
     await anext(batches)
     await batches.aclose()
@@ -91,8 +86,7 @@ async def test_closing_the_stream_gives_up_the_model_call(bench):
 async def test_closing_the_stream_gives_up_the_summary_that_is_being_made(bench):
     bench = bench(Script([[Text("half")], HANG]))
     run = await bench.prepared(input=[*SAID, {"type": "compaction_trigger"}], store=False)
-    emitter = Emitter(run.response, run.offers)
-    batches = stream(bench.engine, run, emitter, patience_s=None)
+    batches = perform(bench.engine, run, patience_s=None, shown=True)
     assert types(await anext(batches)) == ["response.created", "response.in_progress"]
     waiting = asyncio.ensure_future(anext(batches))
     await asyncio.sleep(0)
@@ -101,6 +95,24 @@ async def test_closing_the_stream_gives_up_the_summary_that_is_being_made(bench)
         await waiting
     await batches.aclose()
     assert len(bench.provider.aborted) == 1
+
+
+async def test_a_run_that_is_taken_over_after_its_context_was_compacted_does_not_ask_for_the_summary_again(bench):
+    bench = bench(text("sum"), Script([[Text("half")], HANG]), text("whole"))
+    run = replace(await bench.prepared(input=SAID), compact_threshold=1)
+    batches = perform(bench.engine, run, patience_s=None, shown=True)
+    shown = [each for _ in range(3) for each in await anext(batches)]
+    await batches.aclose()
+    engine, id = bench.engine, run.response.id
+    assert await engine.runs.claim("me", id)
+    taken = await restored(engine, "me", id, row=await engine.runs.find("me", id))
+    assert taken.run.compact_threshold == 1
+    rest = [each async for batch in resume(engine, taken) for each in batch]
+    assert [event.sequence_number for event in [*shown, *rest]] == list(range(len(shown) + len(rest)))
+    assert [type(item).__name__ for item in rest[-1].response.output] == ["Compaction", "Message", "Message"]
+    assert len(bench.provider.requests) == 3
+    assert len(bench.asked().items) == 2
+    assert "sum" in bench.context()[0]
 
 
 async def test_what_fails_after_the_context_was_compacted_leaves_the_item(bench):
