@@ -441,6 +441,15 @@ def test_a_trigger_in_a_stream_and_the_item_alone(server: Server, client: openai
 
 def test_a_trigger_comes_last_and_needs_something_to_compact(client: openai.OpenAI, host: Host) -> None:
     for given, message in (([TRIGGER, CAT[0]], "must be the last item"), ([TRIGGER], "nothing")):
-        with pytest.raises(openai.BadRequestError, match=message):
-            client.responses.create(model=MODEL, input=given)
+        for background in (False, True):
+            with pytest.raises(openai.BadRequestError, match=message):
+                client.responses.create(model=MODEL, input=given, instructions="Be kind.", background=background)
     assert host.calls == []
+
+
+def test_a_trigger_in_the_background(server: Server, client: openai.OpenAI, host: Host) -> None:
+    host.answer(TOM)
+    made = client.responses.create(model=MODEL, input=[*CAT, TRIGGER], background=True)
+    followed = check(server.get(f"/responses/{made.id}?stream=true").body)
+    assert [item["type"] for item in followed.items] == ["compaction"]
+    assert followed.response["status"] == "completed"

@@ -249,6 +249,14 @@ def test_a_compaction_item_is_whole_when_it_is_done():
     assert added.item.id == done.item.id == "cmp_00ff0000"
 
 
+def test_a_call_that_follows_a_compaction_has_said_nothing_yet():
+    emitter = Emitter(begun(), {})
+    emitter.feed([Compacted("sealed")])
+    assert (emitter.half_said, emitter.compacted) == (False, "sealed")
+    emitter.feed([Text("half")])
+    assert emitter.half_said
+
+
 def test_the_final_service_tier_is_the_one_that_served():
     assert final(emitted([Served("priority"), Finish("stop")])).service_tier == "priority"
 
