@@ -157,6 +157,7 @@ def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: 
         sealer=Sealer(settings.secret(config)),
         limits=config.limits,
         strict=config.strict,
+        compaction_prompt=config.compaction_prompt,
     )
 
     async def missing() -> list[str]:

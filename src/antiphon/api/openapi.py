@@ -26,6 +26,7 @@ _FEW_ITEMS = Annotated[list[Item], Meta(max_length=ITEMS_MAX)]
 _SECOND_STEP: Final[dict[tuple[str, str], Any]] = {
     ("CreateResponse", "input"): str | list[Item],
     ("CreateResponse", "tools"): list[Tool],
+    ("CompactResponse", "input"): str | list[Item] | None,
     ("CountInputTokens", "input"): str | list[Item],
     ("CountInputTokens", "tools"): list[Tool],
     ("CreateConversation", "items"): _FEW_ITEMS,

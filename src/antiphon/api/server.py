@@ -6,7 +6,7 @@ from typing import Final
 from starlette.routing import Route as Path
 from starlette.routing import Router
 
-from antiphon.api import chat, completions, conversations, embeddings, files, inspect, models, responses
+from antiphon.api import chat, compact, completions, conversations, embeddings, files, inspect, models, responses
 from antiphon.api.call import Receive, Scope, Send
 from antiphon.api.errors import refusal, unknown_url, wrong_method
 from antiphon.api.middleware import CALL, Opening, Outermost
@@ -27,6 +27,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     responses.create_response,
     responses.list_responses,
     responses.count_input_tokens,
+    compact.compact_response,
     responses.get_response,
     responses.delete_response,
     responses.cancel_response,

@@ -64,7 +64,8 @@ async def record(
     """
     keeper = _Keeper(engine, progress)
     begun, ended = not progress.fresh, False
-    waited = progress.emitter.response.status == "queued"
+    emitter, steps = progress.emitter, progress.emitter.steps
+    waited = emitter.response.status == "queued"
     id = progress.run.response.id
     stop_listening = engine.signals.listen(commands(id), keeper.hear)
     engine.runs.live.add(id)
@@ -76,8 +77,9 @@ async def record(
             elif waited:
                 await keeper.start()
                 waited = False
-            if progress.control.watched and not isinstance(batch[-1], TERMINAL):
+            if (progress.control.watched or emitter.steps > steps) and not isinstance(batch[-1], TERMINAL):
                 await keeper.keep(batch)
+                steps = emitter.steps
             if isinstance(batch[-1], TERMINAL):
                 batch[-1] = await keeper.finish(batch[-1])
                 ended = True

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from antiphon.clock import Clock
-from antiphon.config import Background, Limits
+from antiphon.config import COMPACTION_PROMPT, Background, Limits
 from antiphon.engine.control import Control
 from antiphon.engine.emit import Emitter
 from antiphon.engine.seal import Sealer
@@ -35,6 +35,7 @@ class Engine(Struct, frozen=True, kw_only=True):
     sealer: Sealer
     limits: Limits
     strict: bool = False
+    compaction_prompt: str = COMPACTION_PROMPT
 
 
 class Caller(Struct, frozen=True, kw_only=True):
@@ -49,7 +50,8 @@ class Run(Struct, frozen=True, kw_only=True):
     """Everything that is decided before the first byte: frozen, and plain data, so that it can be queued or stored.
 
     `response` is the response as it stands when it begins. `input` is what this request adds to the context, completed
-    with ids. `access` is how the host is asked. `warnings` name what was not obeyed.
+    with ids. `access` is how the host is asked. `warnings` name what was not obeyed. A context of more tokens than
+    `compact_threshold` is compacted before the model answers; with `compact_only`, it is in any case, and not answered.
     """
 
     response: Response
@@ -62,6 +64,8 @@ class Run(Struct, frozen=True, kw_only=True):
     conversation: str | None = None
     sealed: bool = False
     warnings: tuple[str, ...] = ()
+    compact_threshold: int | None = None
+    compact_only: bool = False
 
 
 class Progress(Struct, kw_only=True):

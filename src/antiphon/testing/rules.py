@@ -39,6 +39,9 @@ BEYOND_SDK = frozenset(
 )
 """Fields that are sent although the package's type does not name them, each with its reason."""
 
+WITHOUT_STATUS = ("reasoning", "compaction")
+"""Items that may have no status; a compaction item cannot."""
+
 SDK_MAJOR = 3
 """The major version of the package whose types are the judge."""
 
@@ -212,7 +215,7 @@ class _Order:
             yield f"output_index {event['output_index']}, expected {len(self.open)}"
         if not item.get("id") or item["id"] in [other.item["id"] for other in self.open]:
             yield f"item id {item.get('id')!r} is missing or taken"
-        if item["type"] != "reasoning" and item.get("status") != "in_progress":
+        if item["type"] not in WITHOUT_STATUS and item.get("status") != "in_progress":
             yield f"status of a new item is {item.get('status')!r}"
         self.open.append(Open(item))
 
@@ -344,7 +347,7 @@ def _item_done(state: Open, event: dict[str, Any]) -> Iterator[str]:
     item, state.done = event["item"], event["item"]
     if (item["id"], item["type"]) != (state.item["id"], state.item["type"]):
         yield f"item {item['id']}/{item['type']}, added as {state.item['id']}/{state.item['type']}"
-    if item["type"] != "reasoning" and item.get("status") not in ("completed", "incomplete", "failed"):
+    if item["type"] not in WITHOUT_STATUS and item.get("status") not in ("completed", "incomplete", "failed"):
         yield f"status of a done item is {item.get('status')!r}"
     if any(not part.done for part in state.parts):
         yield "with an open part"

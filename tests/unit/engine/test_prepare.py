@@ -3,11 +3,11 @@
 import pytest
 from msgspec.structs import replace
 
-from antiphon.engine.prepare import trimmed
+from antiphon.engine.compact import SUMMARY_ID, trimmed
 from antiphon.errors import ApiError, Conflict, InvalidRequest, NotFound, Unsupported
 from antiphon.models.base import CallArguments, CallStart, Choice, Finish, ModelRequest
 from antiphon.testing.provider import Script, text
-from antiphon.wire.items import Compaction, FunctionCall, FunctionCallOutput, InputText, Message, Reasoning
+from antiphon.wire.items import FunctionCall, FunctionCallOutput, InputText, Message, Reasoning, ToolSearchOutput
 
 FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}
 CALLS = Script([[CallStart(0, "c1", "f"), CallArguments(0, "{}"), Finish("calls")]])
@@ -36,7 +36,8 @@ def output(call_id: str) -> dict[str, str]:
         ({"input": [{"type": "novelty"}]}, InvalidRequest, "input[0].type"),
         ({"input": [output("c9")]}, InvalidRequest, "input[0]"),
         ({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": ""}]}, InvalidRequest, "input"),
-        ({"input": [{"type": "compaction", "encrypted_content": "x"}]}, Unsupported, "input[0]"),
+        ({"input": [{"type": "compaction", "encrypted_content": "x"}]}, InvalidRequest, "input[0].encrypted_content"),
+        ({"input": [{"type": "compaction_trigger"}, {"role": "user", "content": "hi"}]}, InvalidRequest, "input[0]"),
         ({"input": [{"type": "tool_search_output", "tools": []}]}, Unsupported, "input[0]"),
         ({"input": []}, InvalidRequest, "input"),
         ({"input": "x" * 10_485_761}, InvalidRequest, "input"),
@@ -274,8 +275,8 @@ async def test_a_conversation_shows_the_model_every_item_however_it_came_there(b
 async def test_an_item_in_a_conversation_that_cannot_be_honoured_is_refused(bench):
     bench = bench()
     conversation = await bench.conversation()
-    await bench.engine.conversations.append("me", conversation, [Compaction(id="cmp_1", encrypted_content="x")])
-    with pytest.raises(Unsupported, match="'compaction'") as refused:
+    await bench.engine.conversations.append("me", conversation, [ToolSearchOutput(id="tso_1", tools=[])])
+    with pytest.raises(Unsupported, match="'tool_search_output'") as refused:
         await bench.prepared(input="hi", conversation=conversation)
     assert refused.value.param == "conversation"
 
@@ -323,6 +324,13 @@ def test_trimming_leaves_out_the_older_half_of_the_turns_and_keeps_what_is_said_
     items = [said("system", "s"), said("user", "a"), said("assistant", "b"), said("user", "c"), said("user", "d")]
     once = trimmed(ModelRequest(model="m", items=items))
     assert [item.content[0].text for item in once.items] == ["s", "d"]
+    assert trimmed(once) is None
+
+
+def test_trimming_keeps_the_summary_of_what_was_compacted():
+    summary = replace(said("user", "sum"), id=SUMMARY_ID)
+    once = trimmed(ModelRequest(model="m", items=[summary, said("user", "a"), said("user", "b")]))
+    assert [item.content[0].text for item in once.items] == ["sum", "b"]
     assert trimmed(once) is None
 
 
