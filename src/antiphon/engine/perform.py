@@ -6,6 +6,7 @@ from antiphon.engine.emit import Emitter
 from antiphon.engine.loop import stream
 from antiphon.engine.record import record
 from antiphon.engine.run import Engine, Run
+from antiphon.engine.state import Outcome
 from antiphon.wire.events import Event
 
 
@@ -19,3 +20,13 @@ def perform(engine: Engine, run: Run, *, patience_s: float | None, shown: bool) 
     del shown  # the event log's, which comes next
     emitter = Emitter(run.response, run.offers, engine.sealer.seal if run.sealed else None)
     return record(engine, run, emitter, batches=stream(engine, run, emitter, patience_s=patience_s))
+
+
+def warm_up(engine: Engine, run: Run) -> AsyncGenerator[list[Event], None]:
+    """The events of a run that asks no model: it completes at once, without output, and can be continued."""
+    emitter = Emitter(run.response, run.offers)
+    return record(engine, run, emitter, batches=_nothing(emitter, int(engine.clock())))
+
+
+async def _nothing(emitter: Emitter, at: int) -> AsyncGenerator[list[Event], None]:
+    yield [*emitter.open(), *emitter.close(Outcome(cause="complete", at=at))]

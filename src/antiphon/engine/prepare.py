@@ -108,7 +108,7 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     if conversation is not None:
         await engine.conversations.claim(caller.owner, conversation, response_id)
     try:
-        history = await _history(engine, create, caller.owner)
+        history = await _history(engine, create, caller)
         context = [*history, *added]
         _check_context(create, context, len(history))
         request = _model_request(create, resolved.model, _for_model(engine, context), offered=offered, choice=choice)
@@ -137,7 +137,7 @@ async def prepare_count(engine: Engine, create: CreateResponse, caller: Caller) 
     offered = offers(decode_tools(create.tools, engine.limits.tools_max))
     choice = _choice(create.tool_choice, offered)
     added = complete_items(await _input(engine, create, caller), _input_ids("resp_0"))
-    history = await _history(engine, create, caller.owner)
+    history = await _history(engine, create, caller)
     model = (await engine.catalog.resolve(create.model, caller.access)).model if create.model else ""
     return _model_request(create, model, _for_model(engine, [*history, *added]), offered=offered, choice=choice)
 
@@ -291,13 +291,14 @@ def _check_part(part: InputImage | InputFile | ComputerScreenshot, at: str) -> N
         raise Unsupported(message, param=f"{at}.file_data", code="unsupported_file_url")
 
 
-async def _history(engine: Engine, create: CreateResponse, owner: str) -> list[Item]:
+async def _history(engine: Engine, create: CreateResponse, caller: Caller) -> list[Item]:
     conversation = _conversation_id(create)
     if conversation is not None:
-        return await engine.conversations.history(owner, conversation)
-    if create.previous_response_id is not None:
-        return await engine.responses.history(owner, create.previous_response_id)
-    return []
+        return await engine.conversations.history(caller.owner, conversation)
+    recent = caller.recent.get(create.previous_response_id or "")
+    stored = create.previous_response_id if recent is None else recent.stored
+    history = [] if stored is None else await engine.responses.history(caller.owner, stored)
+    return history if recent is None else [*history, *recent.items]
 
 
 def _conversation_id(create: CreateResponse) -> str | None:
