@@ -137,10 +137,8 @@ def check(raw: bytes, *, sdk: bool = True) -> Stream:
 
 def check_frames(frames: Sequence[str], *, sdk: bool = True) -> Stream:
     """The same for one turn's text frames over a WebSocket, which are the events without their framing."""
-    events = [(json.loads(frame)["type"], frame) for frame in frames]
-    return check(
-        "".join(f"event: {kind}\ndata: {frame}\n\n" for kind, frame in events).encode() + b"data: [DONE]\n\n", sdk=sdk
-    )
+    lines = [f"event: {json.loads(frame)['type']}\ndata: {frame}\n\n" for frame in frames]
+    return check("".join([*lines, "data: [DONE]\n\n"]).encode(), sdk=sdk)
 
 
 def _frames(raw: bytes) -> tuple[list[bytes], list[str]]:
