@@ -469,10 +469,10 @@ def test_clients_are_told_when_the_server_stops(host: Host, tmp_path: Path) -> N
 
 def test_a_client_that_answers_no_ping_is_left(host: Host, tmp_path: Path) -> None:
     host.answer(Reply(text=["x" * 1_000_000] * 40))
-    timeouts = {"ping_s": 0.2, "pong_s": 0.3}
+    deaf: dict[str, Any] = {"max_queue": 1, "close_timeout": 0.1}
     with (
-        limited(host, tmp_path, timeouts=timeouts) as server,
-        opened(server, max_queue=1, close_timeout=0.1) as connection,
+        limited(host, tmp_path, timeouts={"ping_s": 0.2, "pong_s": 0.3}) as server,
+        opened(server, **deaf) as connection,
     ):
         Socket(connection).create(input="Hi", store=False)
         host.called(1).abort_seen()
