@@ -296,7 +296,7 @@ def test_a_stored_warm_up_can_be_streamed_again(server: Server, socket: Socket) 
         ("", "invalid_json"),
         ("[]", "invalid_type"),
         ("{}", "missing_required_parameter"),
-        ('{"type": "response.steer", "previous_response_id": "resp_1", "input": "x"}', "invalid_value"),
+        ('{"type": "response.steer", "previous_response_id": "resp_1", "input": "x"}', "unsupported_event_type"),
         ('{"type": "response.create"}', "missing_required_parameter"),
         ('{"type": "response.create", "model": 5}', "invalid_type"),
         (b"\x00binary", "invalid_frame"),
@@ -386,7 +386,15 @@ def test_an_unstored_turn_ends_with_its_client(server: Server, host: Host) -> No
     assert host.called(1).abort_seen() - moment < ABORT_S
 
 
-def test_a_stored_turn_goes_on_without_its_client(server: Server, client: openai.OpenAI, host: Host) -> None:
+def ended(server: Server, response_id: str) -> dict[str, Any]:
+    """The stored response, once it is finished."""
+    deadline = time.monotonic() + WAIT_S
+    while (found := server.get(f"/responses/{response_id}").json)["status"] == "in_progress":
+        assert time.monotonic() < deadline
+    return dict(found)
+
+
+def test_a_stored_turn_goes_on_without_its_client(server: Server, host: Host) -> None:
     gate = Gate()
     host.answer(Reply(text=["Hel", gate, "lo"]))
     with opened(server) as connection:
@@ -396,11 +404,7 @@ def test_a_stored_turn_goes_on_without_its_client(server: Server, client: openai
         socket.create(input="never begun")
         gate.wait()
     gate.open()
-    host.called(1).finished.wait(WAIT_S)
-    deadline = time.monotonic() + WAIT_S
-    while (found := client.responses.retrieve(response_id)).status == "in_progress":
-        assert time.monotonic() < deadline
-    assert found.output_text == "Hello"
+    assert ended(server, response_id)["output"][0]["content"][0]["text"] == "Hello"
     assert len(host.calls) == 1
 
 
@@ -444,6 +448,19 @@ def test_a_connection_ends_after_its_time(host: Host, tmp_path: Path) -> None:
         error = Socket(connection).event()
         assert (error["status"], error["error"]["code"]) == (400, "websocket_connection_limit_reached")
         assert Socket(connection).closed() == 1001
+
+
+def test_a_stored_turn_goes_on_after_its_connection(host: Host, tmp_path: Path) -> None:
+    gate = Gate()
+    host.answer(Reply(text=["Hel", gate, "lo"]))
+    with limited(host, tmp_path, timeouts={"socket_s": 0.5}) as server:
+        with opened(server) as connection:
+            socket = Socket(connection)
+            socket.create(input="Hi")
+            response_id = socket.event()["response"]["id"]
+            assert socket.until("error")["error"]["code"] == "websocket_connection_limit_reached"
+        gate.open()
+        assert ended(server, response_id)["status"] == "completed"
 
 
 def test_a_frame_that_is_too_large_is_an_error_and_the_end(host: Host, tmp_path: Path) -> None:

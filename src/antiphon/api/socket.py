@@ -23,7 +23,7 @@ from antiphon.api.route import SOCKET, route
 from antiphon.engine.perform import perform, warm_up
 from antiphon.engine.prepare import prepare
 from antiphon.engine.run import Caller, Recent, Run
-from antiphon.errors import DECODE_ERRORS, ApiError, Forbidden, InvalidRequest, RateLimited, Unsupported
+from antiphon.errors import DECODE_ERRORS, ApiError, Forbidden, Internal, InvalidRequest, RateLimited, Unsupported
 from antiphon.telemetry import brief
 from antiphon.wire.events import TERMINAL, Event
 from antiphon.wire.responses import Response
@@ -31,6 +31,7 @@ from antiphon.wire.sockets import CreateFrame, ErrorFrame, FrameError
 
 log = logging.getLogger("antiphon.api")
 
+CREATE: Final = "response.create"
 LANES_MAX: Final = 32
 TURNS_MAX: Final = 16
 WAITING_MAX: Final = 64
@@ -65,17 +66,19 @@ class Memory:
         self._bytes_max = bytes_max
 
     def keep(self, run: Run, response: Response, *, lane: str, size: int) -> None:
-        """Remembers how a turn ended, unless its context can be read from the store or from its conversation."""
+        """Remembers how a turn ended, unless its context is in the store or in its conversation, or is too large."""
         previous = response.previous_response_id or ""
         before = self.recent.get(previous)
-        if run.conversation is not None or (response.store and before is None):
+        size += self._bytes.get(previous, 0)
+        elsewhere = run.conversation is not None or (response.store and before is None)
+        if elsewhere or size > self._bytes_max:
             return
         self.recent[response.id] = Recent(
             items=(*(before.items if before else ()), *run.input, *response.output),
             stored=before.stored if before else response.previous_response_id,
         )
         self._lanes[response.id] = lane
-        self._bytes[response.id] = size + self._bytes.get(previous, 0)
+        self._bytes[response.id] = size
         while len(self.recent) > REMEMBERED_MAX or sum(self._bytes.values()) > self._bytes_max:
             self._drop(next(iter(self.recent)))
 
@@ -185,21 +188,27 @@ class Connection:
         try:
             await self._respond(lane, frame)
         except ApiError as error:
-            self._memory.forget(_member(frame, "previous_response_id"), lane=lane.name)
-            await self._refuse(lane.name, error)
+            if isinstance(error, Internal):
+                _log(self._call, error)
+            await self._fail(lane, frame, error)
         except Exception as error:
-            self._memory.forget(_member(frame, "previous_response_id"), lane=lane.name)
             _log(self._call, error)
-            await self._refuse(lane.name, internal(self._call.request_id))
+            await self._fail(lane, frame, internal(self._call.request_id))
         finally:
             lane.stored = False
 
+    async def _fail(self, lane: Lane, frame: bytes, error: ApiError) -> None:
+        self._memory.forget(_member(frame, "previous_response_id"), lane=lane.name)
+        await self._refuse(lane.name, error)
+
     async def _respond(self, lane: Lane, frame: bytes) -> None:
         call, engine = self._call, self._call.services.engine
+        _check_kind(frame)
         create = _checked(connect_responses.decode(call, frame))
-        call.warnings.clear()  # there is no header to send them in; they are in the log
         lane.stored = create.store is not False
         caller = Caller(owner=call.owner, access=call.access, seed=call.seed, recent=self._memory.recent)
+        call.raw = b""  # for as long as the connection is idle, which may be most of an hour
+        call.warnings.clear()  # there is no header to send them in; they are in the log
         run = await prepare(engine, create, caller)
         if run.warnings:
             log.info("parameters not obeyed", extra={"names": run.warnings, "request_id": call.request_id})
@@ -288,6 +297,13 @@ def _member(frame: bytes, name: str) -> str:
         return _text.decode(_members.decode(frame)[name]) or ""
     except (*DECODE_ERRORS, KeyError):
         return ""
+
+
+def _check_kind(frame: bytes) -> None:
+    kind = _member(frame, "type")
+    if kind not in ("", CREATE):
+        message = f"Frames of type {kind[:100]!r} are not served: the only type is {CREATE!r}."
+        raise Unsupported(message, param="type", code="unsupported_event_type")
 
 
 def _checked(create: CreateFrame) -> CreateFrame:

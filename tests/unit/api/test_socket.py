@@ -1,17 +1,21 @@
 """What a connection remembers, and how it tells of errors."""
 
+import asyncio
 import json
+from typing import Any
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
-from antiphon.api.socket import REMEMBERED_MAX, Memory, error_frame
+from antiphon.api.socket import REMEMBERED_MAX, Memory, connect_responses, error_frame
 from antiphon.engine.run import Recent, Run
 from antiphon.errors import ApiError, InvalidRequest, NotFound, RateLimited, UpstreamRejected
 from antiphon.models.base import NO_ACCESS, ModelRequest
 from antiphon.wire.items import InputText, Item, Message
 from antiphon.wire.responses import Response
+
+FRAME = '{"type": "response.create", "model": "m", "input": "Hi"}'
 
 
 def said(text: str) -> Message:
@@ -69,7 +73,7 @@ def test_the_oldest_is_forgotten_first_by_number_and_by_size() -> None:
     memory.keep(run(), response("large"), lane="", size=990)
     assert len(memory.recent) == 11
     memory.keep(run(), response("too large"), lane="", size=1001)
-    assert memory.recent == {}
+    assert len(memory.recent) == 11
 
 
 def test_a_context_counts_whole_each_time() -> None:
@@ -108,3 +112,32 @@ def test_an_error_frame_has_the_status_and_always_a_code(error: ApiError, status
 def test_an_error_frame_names_its_lane_and_has_the_headers_of_http() -> None:
     shown = msgspec.json.decode(error_frame(RateLimited("Later.", retry_after_s=2.2), "planner"))
     assert (shown["stream_id"], shown["error"]["headers"]) == ("planner", {"retry-after": "3"})
+
+
+async def test_a_turn_that_breaks_is_an_error_frame_and_the_connection_goes_on(app, caplog) -> None:
+    running = await app(connect_responses)  # without an engine
+    coming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    going: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    talk, task = running.begin("GET", "/v1/responses", kind="websocket", channel=(coming.get, going.put))
+    coming.put_nowait({"type": "websocket.connect"})
+    assert (await going.get())["type"] == "websocket.accept"
+    for _ in range(2):
+        coming.put_nowait({"type": "websocket.receive", "text": FRAME})
+        error = json.loads((await going.get())["text"])
+        assert (error["status"], error["error"]["code"]) == (500, "internal_error")
+    coming.put_nowait({"type": "websocket.disconnect", "code": 1000})
+    await task
+    assert talk.sent == []
+    assert [record.message for record in caplog.records] == ["a turn failed", "a turn failed"]
+
+
+async def test_a_client_that_leaves_before_its_socket_opens_costs_nothing(app, ended) -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        raise OSError
+
+    _, task = (await app(connect_responses)).begin("GET", "/v1/responses", kind="websocket", channel=(receive, send))
+    await task
+    assert [(each.status, each.error) for each in ended] == [(499, "")]

@@ -364,12 +364,9 @@ async def test_what_is_remembered_goes_no_further_than_what_it_rests_on(bench):
     assert "'resp_deleted'" in str(raised.value)
 
 
-async def test_what_is_remembered_stands_before_what_is_stored(bench):
+async def test_what_is_remembered_is_context_by_itself(bench):
     bench = bench()
     create = bench.create(input="two", previous_response_id="resp_here")
-    run = await prepare(
-        bench.engine,
-        create,
-        Caller(owner="me", access=NO_ACCESS, seed=b"", recent={"resp_here": Recent(items=remembered("one"))}),
-    )
+    caller = Caller(owner="me", access=NO_ACCESS, seed=b"", recent={"resp_here": Recent(items=remembered("one"))})
+    run = await prepare(bench.engine, create, caller)
     assert [item.content[0].text for item in run.request.items] == ["one", "two"]
