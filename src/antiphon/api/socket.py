@@ -18,7 +18,7 @@ from msgspec import UNSET, Raw
 from msgspec.structs import replace
 
 from antiphon.api.call import Call, Receive, Send
-from antiphon.api.errors import internal, refusal
+from antiphon.api.errors import internal, moved, refusal
 from antiphon.api.route import SOCKET, route
 from antiphon.engine.perform import perform, warm_up
 from antiphon.engine.prepare import prepare
@@ -220,20 +220,24 @@ class Connection:
 
     async def _show(self, lane: Lane, run: Run, events: AsyncGenerator[list[Event], None], *, frame: bytes) -> None:
         """Sends the events as they come; the end is remembered before the client hears of it and can go on."""
+        ended = False
         try:
             async for batch in events:
                 frames = [_framed(event, lane.name) for event in batch]
                 last = batch[-1]
                 if isinstance(last, TERMINAL):
+                    ended = True
                     self._remember(lane, run, last.response, size=len(frame) + len(frames[-1]))
                 await self._say(frames)
         finally:
             await events.aclose()
+        if not ended:
+            raise moved()
 
     def _remember(self, lane: Lane, run: Run, response: Response, *, size: int) -> None:
         if response.status in ("completed", "incomplete"):
             self._memory.keep(run, response, lane=lane.name, size=size)
-        else:
+        elif response.status == "failed":
             self._memory.forget(response.previous_response_id or "", lane=lane.name)
 
     # ------------------------------------------------------------ what the client hears

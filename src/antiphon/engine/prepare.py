@@ -68,7 +68,7 @@ FORWARDED = (
     "prompt_cache_options",
 )
 """Parameters that are handed to the model host by name, where it knows them."""
-UNOBEYED = ("background", "context_management", "moderation", "access_programs", "image")
+UNOBEYED = ("context_management", "moderation", "access_programs", "image")
 """Parameters that are accepted and not obeyed; the response's warnings name them."""
 UNSERVED_ITEMS = (
     AdditionalTools,
@@ -106,12 +106,12 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     added = complete_items(given, _input_ids(response_id))
     conversation = _conversation_id(create)
     if conversation is not None:
-        await engine.conversations.claim(caller.owner, conversation, response_id)
+        await engine.conversations.claim(caller.owner, conversation, response_id, worker=engine.runs.worker)
     try:
         history = await _history(engine, create, caller)
         context = [*history, *added]
         _check_context(create, context, len(history))
-        request = _model_request(create, resolved.model, _for_model(engine, context), offered=offered, choice=choice)
+        request = _model_request(create, resolved.model, for_model(engine, context), offered=offered, choice=choice)
         left_out = resolved.provider.left_out(request)
         return Run(
             response=_begun(engine, create, response_id, tools=tools, left_out=left_out),
@@ -139,7 +139,7 @@ async def prepare_count(engine: Engine, create: CreateResponse, caller: Caller) 
     added = complete_items(await _input(engine, create, caller), _input_ids("resp_0"))
     history = await _history(engine, create, caller)
     model = (await engine.catalog.resolve(create.model, caller.access)).model if create.model else ""
-    return _model_request(create, model, _for_model(engine, [*history, *added]), offered=offered, choice=choice)
+    return _model_request(create, model, for_model(engine, [*history, *added]), offered=offered, choice=choice)
 
 
 def trimmed(request: ModelRequest) -> ModelRequest | None:
@@ -292,13 +292,21 @@ def _check_part(part: InputImage | InputFile | ComputerScreenshot, at: str) -> N
 
 
 async def _history(engine: Engine, create: CreateResponse, caller: Caller) -> list[Item]:
-    conversation = _conversation_id(create)
-    if conversation is not None:
-        return await engine.conversations.history(caller.owner, conversation)
+    """What came before, which the caller alone may remember."""
     recent = caller.recent.get(create.previous_response_id or "")
-    stored = create.previous_response_id if recent is None else recent.stored
-    history = [] if stored is None else await engine.responses.history(caller.owner, stored)
-    return history if recent is None else [*history, *recent.items]
+    if recent is None:
+        conversation, previous = _conversation_id(create), create.previous_response_id
+        return await history_of(engine, caller.owner, conversation, previous=previous)
+    return [*await history_of(engine, caller.owner, None, previous=recent.stored), *recent.items]
+
+
+async def history_of(engine: Engine, owner: str, conversation: str | None, *, previous: str | None) -> list[Item]:
+    """What came before: in the conversation, or in the chain that ends with the response `previous`."""
+    if conversation is not None:
+        return await engine.conversations.history(owner, conversation)
+    if previous is not None:
+        return await engine.responses.history(owner, previous)
+    return []
 
 
 def _conversation_id(create: CreateResponse) -> str | None:
@@ -353,8 +361,8 @@ def _check_pairs(context: Sequence[Item], own: int) -> None:
             raise InvalidRequest(message, param="input", code="tool_output_not_found")
 
 
-def _for_model(engine: Engine, context: Iterable[Item]) -> list[Item]:
-    """The context without calls that were cut off, and with sealed reasoning opened."""
+def for_model(engine: Engine, context: Iterable[Item]) -> list[Item]:
+    """The context as the model is shown it: without calls that were cut off, and with sealed reasoning opened."""
     items: list[Item] = []
     for item in context:
         if isinstance(item, FunctionCall) and item.status == "incomplete":
@@ -381,7 +389,8 @@ def _begun(
     return Response(
         id=response_id,
         created_at=int(engine.clock()),
-        status="in_progress",
+        status="queued" if create.background else "in_progress",
+        background=bool(create.background),
         instructions=create.instructions,
         max_output_tokens=create.max_output_tokens,
         max_tool_calls=create.max_tool_calls,
