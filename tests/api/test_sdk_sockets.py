@@ -268,6 +268,27 @@ def test_a_fork_that_fails_leaves_the_other_lane_its_response(socket: Socket) ->
     assert socket.ask(input="On", store=False, previous_response_id=first).text == "Hello there."
 
 
+def test_a_turn_that_is_cancelled_leaves_what_it_continued(socket: Socket, client: openai.OpenAI, host: Host) -> None:
+    first = socket.ask(input="Hi", store=False).response["id"]
+    gate = Gate()
+    host.answer(Reply(text=["Hel", gate]))
+    socket.create(input="On", previous_response_id=first)
+    gate.wait()
+    client.responses.cancel(socket.event()["response"]["id"])
+    assert socket.until("response.cancelled")["response"]["status"] == "cancelled"
+    assert socket.ask(input="On", store=False, previous_response_id=first).text == "Hello there."
+
+
+def test_a_turn_whose_response_is_deleted_ends_with_an_error(socket: Socket, client: openai.OpenAI, host: Host) -> None:
+    gate = Gate()
+    host.answer(Reply(text=["Hel", gate]))
+    socket.create(input="Hi")
+    gate.wait()
+    client.responses.delete(socket.event()["response"]["id"])
+    assert socket.until("error")["error"]["code"] == "response_moved"
+    assert socket.ask(input="Hi", store=False).text == "Hello there."
+
+
 # ---------------------------------------------------------------- warm-up
 
 

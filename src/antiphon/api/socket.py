@@ -23,7 +23,16 @@ from antiphon.api.route import SOCKET, route
 from antiphon.engine.perform import perform, warm_up
 from antiphon.engine.prepare import prepare
 from antiphon.engine.run import Caller, Recent, Run
-from antiphon.errors import DECODE_ERRORS, ApiError, Forbidden, Internal, InvalidRequest, RateLimited, Unsupported
+from antiphon.errors import (
+    DECODE_ERRORS,
+    ApiError,
+    Forbidden,
+    Internal,
+    InvalidRequest,
+    RateLimited,
+    RunLost,
+    Unsupported,
+)
 from antiphon.telemetry import brief
 from antiphon.wire.events import TERMINAL, Event
 from antiphon.wire.responses import Response
@@ -229,6 +238,8 @@ class Connection:
                     ended = True
                     self._remember(lane, run, last.response, size=len(frame) + len(frames[-1]))
                 await self._say(frames)
+        except RunLost as error:
+            raise moved() from error
         finally:
             await events.aclose()
         if not ended:
