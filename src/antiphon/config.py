@@ -108,6 +108,9 @@ class Limits(Struct, frozen=True, kw_only=True):
     answer_bytes_max: Annotated[int, Meta(ge=1, description="Largest answer of a model host.")] = 64 * 1024 * 1024
     input_items_max: Annotated[int, Meta(ge=1, description="Items in one request's `input`.")] = 10_000
     tools_max: Annotated[int, Meta(ge=1, description="Tools in one request.")] = 128
+    socket_bytes_max: Annotated[
+        int, Meta(ge=1, description="For each WebSocket: unstored turns that can be continued, and frames that wait.")
+    ] = 16 * 1024 * 1024
     embedding_inputs_max: Annotated[int, Meta(ge=1, description="Inputs in one embeddings request.")] = 2048
 
 
@@ -140,11 +143,14 @@ class Background(Struct, frozen=True, kw_only=True):
 
 
 class TimeoutsConfig(Struct, frozen=True, kw_only=True):
-    """How long a model host may take, in seconds."""
+    """How long a model host may take, and how long a client may stay, in seconds."""
 
     connect_s: Annotated[float, Meta(gt=0, description="Until a connection stands, retries included.")] = 10.0
     first_byte_s: Annotated[float, Meta(gt=0, description="Until the first byte of an answer.")] = 600.0
     idle_s: Annotated[float, Meta(gt=0, description="Between two pieces of an answer.")] = 300.0
+    socket_s: Annotated[float, Meta(gt=0, description="How long a WebSocket may stay open.")] = 3600.0
+    ping_s: Annotated[float, Meta(gt=0, description="Between two pings to a WebSocket's client.")] = 20.0
+    pong_s: Annotated[float, Meta(gt=0, description="Until a WebSocket's client must have answered a ping.")] = 60.0
     shutdown_s: Annotated[float, Meta(ge=0, description="For running requests when the server stops.")] = 10.0
 
 

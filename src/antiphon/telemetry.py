@@ -97,7 +97,10 @@ def _message(error: BaseException) -> str:
 
 
 class RequestEnded(Struct, frozen=True, kw_only=True):
-    """One HTTP request, over. `route` is the pattern, not the path: paths hold ids. `error` is the kind of failure."""
+    """One HTTP request, or one WebSocket (`method` says so), over.
+
+    `route` is the pattern, not the path: paths hold ids. `error` is the kind of failure.
+    """
 
     method: str
     route: str

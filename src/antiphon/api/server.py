@@ -6,12 +6,23 @@ from typing import Final
 from starlette.routing import Route as Path
 from starlette.routing import Router
 
-from antiphon.api import chat, compact, completions, conversations, embeddings, files, inspect, models, responses
+from antiphon.api import (
+    chat,
+    compact,
+    completions,
+    conversations,
+    embeddings,
+    files,
+    inspect,
+    models,
+    responses,
+    socket,
+)
 from antiphon.api.call import Receive, Scope, Send
 from antiphon.api.errors import refusal, unknown_url, wrong_method
 from antiphon.api.middleware import CALL, Opening, Outermost
 from antiphon.api.middleware import App as AsgiApp
-from antiphon.api.route import Route
+from antiphon.api.route import SOCKET, Route
 
 ROUTES: Final[tuple[Route, ...]] = (
     models.list_models,
@@ -25,6 +36,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     completions.create_completion,
     embeddings.create_embeddings,
     responses.create_response,
+    socket.connect_responses,
     responses.list_responses,
     responses.count_input_tokens,
     compact.compact_response,
@@ -92,13 +104,14 @@ class _Methods:
 
     def __init__(self, routes: dict[str, Route]) -> None:
         self._routes = routes if "GET" not in routes else {**routes, "HEAD": routes["GET"]}
+        self._allowed = sorted(self._routes.keys() - {SOCKET})
 
     async def __call__(self, scope: Scope, *_: object) -> None:
         found = self._routes.get(scope["method"])
         call = scope[CALL]
         if found is None:
-            status, body, headers = refusal(wrong_method(scope["method"], scope["path"], sorted(self._routes)))
-            await call.reply(status, body, headers=[*headers, (b"allow", ", ".join(sorted(self._routes)).encode())])
+            status, body, headers = refusal(wrong_method(scope["method"], scope["path"], self._allowed))
+            await call.reply(status, body, headers=[*headers, (b"allow", ", ".join(self._allowed).encode())])
             return
         await found.serve(call)
 

@@ -112,7 +112,7 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     if conversation is not None:
         await engine.conversations.claim(caller.owner, conversation, response_id, worker=engine.runs.worker)
     try:
-        history = await history_of(engine, caller.owner, conversation, previous=create.previous_response_id)
+        history = await _history(engine, create, caller)
         context, unanswered = _context(engine, history, added)
         request = _model_request(create, resolved.model, for_model(engine, context), offered=offered, choice=choice)
         if triggered:
@@ -149,8 +149,7 @@ async def prepare_count(engine: Engine, create: CreateResponse, caller: Caller) 
     offered = offers(decode_tools(create.tools, engine.limits.tools_max))
     choice = _choice(create.tool_choice, offered)
     added = complete_items((await _input(engine, create, caller))[0], _input_ids("resp_0"))
-    conversation, previous = _conversation_id(create), create.previous_response_id
-    history = await history_of(engine, caller.owner, conversation, previous=previous)
+    history = await _history(engine, create, caller)
     model = (await engine.catalog.resolve(create.model, caller.access)).model if create.model else ""
     return _model_request(create, model, for_model(engine, [*history, *added]), offered=offered, choice=choice)
 
@@ -307,6 +306,15 @@ def _check_part(part: InputImage | InputFile | ComputerScreenshot, at: str) -> N
     if isinstance(part, InputFile) and not part.file_data:
         message = "A file needs 'file_data': base64 data, or a data URL; 'file_url' is not fetched by this server."
         raise Unsupported(message, param=f"{at}.file_data", code="unsupported_file_url")
+
+
+async def _history(engine: Engine, create: CreateResponse, caller: Caller) -> list[Item]:
+    """What came before, which the caller alone may remember."""
+    recent = caller.recent.get(create.previous_response_id or "")
+    if recent is None:
+        conversation, previous = _conversation_id(create), create.previous_response_id
+        return await history_of(engine, caller.owner, conversation, previous=previous)
+    return [*await history_of(engine, caller.owner, None, previous=recent.stored), *recent.items]
 
 
 async def history_of(engine: Engine, owner: str, conversation: str | None, *, previous: str | None) -> list[Item]:

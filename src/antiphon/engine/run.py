@@ -1,6 +1,7 @@
 """A run as data, and what every run needs from outside."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from msgspec import Struct
 
@@ -38,12 +39,26 @@ class Engine(Struct, frozen=True, kw_only=True):
     compaction_prompt: str = COMPACTION_PROMPT
 
 
+class Recent(Struct, frozen=True, kw_only=True):
+    """The context that an unstored response leaves for the next turn of its connection.
+
+    `items` go from the first unstored turn to this one's output; before them stands the context of `stored`.
+    """
+
+    items: tuple[Item, ...]
+    stored: str | None = None
+
+
 class Caller(Struct, frozen=True, kw_only=True):
-    """Who asks, with what access to the model host, and the seed of the ids that the request leads to."""
+    """Who asks, with what access to the model host, and the seed of the ids that the request leads to.
+
+    `recent` are the unstored responses, by id, that this caller may continue nevertheless.
+    """
 
     owner: str
     access: Access
     seed: bytes
+    recent: Mapping[str, Recent] = MappingProxyType({})
 
 
 class Run(Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ the final response, and validity for the `openai` package's own type of each eve
 import functools
 import json
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct, field
@@ -136,6 +136,12 @@ def check(raw: bytes, *, sdk: bool = True) -> Stream:
         shown = "\n".join(broken[:20])
         raise Broken(f"{len(broken)} broken rules:\n{shown}\n--- stream ---\n{raw[:6000].decode(errors='replace')}")
     return Stream(events=events, frames=frames, items=state.items())
+
+
+def check_frames(frames: Sequence[str], *, sdk: bool = True) -> Stream:
+    """The same for one turn's text frames over a WebSocket, which are the events without their framing."""
+    lines = [f"event: {json.loads(frame)['type']}\ndata: {frame}\n\n" for frame in frames]
+    return check("".join([*lines, "data: [DONE]\n\n"]).encode(), sdk=sdk)
 
 
 def _frames(raw: bytes) -> tuple[list[bytes], list[str]]:

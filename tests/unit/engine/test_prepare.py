@@ -4,8 +4,10 @@ import pytest
 from msgspec.structs import replace
 
 from antiphon.engine.compact import SUMMARY_ID, trimmed
+from antiphon.engine.prepare import prepare, prepare_count
+from antiphon.engine.run import Caller, Recent
 from antiphon.errors import ApiError, Conflict, InvalidRequest, NotFound, Unsupported
-from antiphon.models.base import CallArguments, CallStart, Choice, Finish, ModelRequest
+from antiphon.models.base import NO_ACCESS, CallArguments, CallStart, Choice, Finish, ModelRequest
 from antiphon.testing.provider import Script, text
 from antiphon.wire.items import FunctionCall, FunctionCallOutput, InputText, Message, Reasoning, ToolSearchOutput
 
@@ -338,3 +340,40 @@ def test_trimming_leaves_no_output_without_its_call():
     call = FunctionCall(call_id="c", name="f", arguments="{}")
     items = [said("user", "a"), call, said("user", "b"), FunctionCallOutput(call_id="c", output="1")]
     assert trimmed(ModelRequest(model="m", items=items)).items == [items[2]]
+
+
+def remembered(*texts: str) -> tuple[Message, ...]:
+    return tuple(Message(id=f"msg_{text}", role="user", content=[InputText(text=text)]) for text in texts)
+
+
+@pytest.mark.parametrize("counted", [False, True])
+async def test_a_caller_may_continue_what_only_it_remembers(bench, counted):
+    bench = bench(text("two"))
+    stored = await bench.response(input="one")
+    recent = {"resp_here": Recent(items=remembered("three", "four"), stored=stored.id)}
+    create = bench.create(input="five", previous_response_id="resp_here")
+    caller = Caller(owner="me", access=NO_ACCESS, seed=b"", recent=recent)
+    if counted:
+        request = await prepare_count(bench.engine, create, caller)
+    else:
+        run = await prepare(bench.engine, create, caller)
+        assert run.response.previous_response_id == "resp_here"
+        request = run.request
+    assert [item.content[0].text for item in request.items] == ["one", "two", "three", "four", "five"]
+
+
+async def test_what_is_remembered_goes_no_further_than_what_it_rests_on(bench):
+    bench = bench()
+    recent = {"resp_here": Recent(items=remembered("three"), stored="resp_deleted")}
+    create = bench.create(input="five", previous_response_id="resp_here")
+    with pytest.raises(NotFound) as raised:
+        await prepare(bench.engine, create, Caller(owner="me", access=NO_ACCESS, seed=b"", recent=recent))
+    assert "'resp_deleted'" in str(raised.value)
+
+
+async def test_what_is_remembered_is_context_by_itself(bench):
+    bench = bench()
+    create = bench.create(input="two", previous_response_id="resp_here")
+    caller = Caller(owner="me", access=NO_ACCESS, seed=b"", recent={"resp_here": Recent(items=remembered("one"))})
+    run = await prepare(bench.engine, create, caller)
+    assert [item.content[0].text for item in run.request.items] == ["one", "two"]
