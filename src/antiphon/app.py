@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from antiphon import config as settings
 from antiphon.api.gathering import GatheringTransport
+from antiphon.api.idempotency import Once
 from antiphon.api.server import AsgiApp, application
 from antiphon.api.services import Services
 from antiphon.api.tasks import Tasks
@@ -31,10 +32,16 @@ from antiphon.stores.completions import Completions
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.database import Database
 from antiphon.stores.files import Files
+from antiphon.stores.idempotency import Idempotency
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.responses import Responses
+from antiphon.stores.signals import LocalSignals
 from antiphon.stores.sqlite import open_sqlite
+from antiphon.stores.workers import Workers
 from antiphon.telemetry import Counts, Telemetry, log_request
+
+LEASE_S = 60.0
+"""How long a worker counts as alive after it last said so."""
 
 
 def build(config: Config) -> AsgiApp:
@@ -93,10 +100,12 @@ async def opened(config: Config) -> AsyncIterator[Services]:
     services = services_of(config, catalog, database, blobs=blobs)
     try:
         await migrate(database, migrations())
+        await services.workers.beat()
         await services.responses.fail_unfinished(services.clock())
         await services.conversations.release_all()
         # Uploads of an earlier server do not go on: it was the only one.
         services.tasks.start(services.files.clean(services.clock()))
+        services.tasks.start(services.idempotency.clean(services.clock()))
         catalog.start()
         yield services
     finally:
@@ -112,6 +121,9 @@ def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: 
     replaying = config.mode == "replay"
     clock = replay_clock if replaying else system_clock
     new_id = replayable_ids() if replaying else random_id
+    secret = settings.secret(config)
+    workers, signals = Workers(database, LEASE_S), LocalSignals()
+    idempotency = Idempotency(database, workers, clock, kept_s=config.idempotency_s)
     responses, conversations = Responses(database), Conversations(database)
     engine = Engine(
         catalog=catalog,
@@ -119,7 +131,7 @@ def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: 
         conversations=conversations,
         clock=clock,
         new_id=new_id,
-        sealer=Sealer(settings.secret(config)),
+        sealer=Sealer(secret),
         limits=config.limits,
         strict=config.strict,
     )
@@ -145,6 +157,9 @@ def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: 
         files=Files(database, blobs, clock),
         test_ids=NumberedIds(),
         tasks=Tasks(),
+        workers=workers,
+        idempotency=idempotency,
+        once=Once(idempotency, signals, secret, bytes_max=config.limits.idempotent_answer_bytes_max),
         ready=missing,
         telemetry=Telemetry(Counts(), log_request),
     )

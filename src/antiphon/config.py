@@ -95,14 +95,20 @@ class Limits(Struct, frozen=True, kw_only=True):
     input_items_max: Annotated[int, Meta(ge=1, description="Items in one request's `input`.")] = 10_000
     tools_max: Annotated[int, Meta(ge=1, description="Tools in one request.")] = 128
     embedding_inputs_max: Annotated[int, Meta(ge=1, description="Inputs in one embeddings request.")] = 2048
+    requests_running_max: Annotated[int, Meta(ge=1, description="Requests of one process at a time.")] = 4096
+    idempotent_answer_bytes_max: Annotated[
+        int, Meta(ge=1, description="Largest answer that is kept for a retry under the same `Idempotency-Key`.")
+    ] = 8 * 1024 * 1024
 
 
 class TimeoutsConfig(Struct, frozen=True, kw_only=True):
-    """How long a model host may take, in seconds."""
+    """How long a model host or a client may take, in seconds."""
 
     connect_s: Annotated[float, Meta(gt=0, description="Until a connection stands, retries included.")] = 10.0
     first_byte_s: Annotated[float, Meta(gt=0, description="Until the first byte of an answer.")] = 600.0
     idle_s: Annotated[float, Meta(gt=0, description="Between two pieces of an answer.")] = 300.0
+    keep_alive_s: Annotated[float, Meta(gt=0, description="Between two signs of life of a stream.")] = 15.0
+    reader_s: Annotated[float, Meta(gt=0, description="Until a client that takes nothing is disconnected.")] = 120.0
     shutdown_s: Annotated[float, Meta(ge=0, description="For running requests when the server stops.")] = 10.0
 
 
@@ -165,11 +171,14 @@ class Config(Struct, frozen=True, kw_only=True):
         msgspec.field(default_factory=dict)
     )
     limits: Annotated[Limits, Meta(description="How much of everything.")] = Limits()
-    timeouts: Annotated[TimeoutsConfig, Meta(description="How long a model host may take.")] = TimeoutsConfig()
+    timeouts: Annotated[TimeoutsConfig, Meta(description="How long hosts and clients may take.")] = TimeoutsConfig()
     response_patience_s: Annotated[
         float,
         Meta(ge=0, description="How long a response waits for its host's rejection before its stream begins."),
     ] = 5.0
+    idempotency_s: Annotated[
+        float, Meta(gt=0, description="How long the answer to a request with an `Idempotency-Key` is kept.")
+    ] = 86_400.0
     models_refresh_s: Annotated[float, Meta(gt=0, description="How often hosts are asked for their models.")] = 300.0
     sqlite_sync: Annotated[
         Literal["off", "normal", "full"],

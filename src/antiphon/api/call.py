@@ -11,7 +11,8 @@ from antiphon.auth.principal import ANYONE, Principal
 from antiphon.errors import TooLarge
 from antiphon.models.base import NO_ACCESS, Access
 
-if TYPE_CHECKING:  # these two name `Call` themselves
+if TYPE_CHECKING:  # these name `Call` themselves
+    from antiphon.api.idempotency import Execution
     from antiphon.api.route import Route
     from antiphon.api.services import Services
 
@@ -32,7 +33,8 @@ class Call(Generic[Body, Query]):
     """A request with its body and query decoded, and what a handler needs to answer it.
 
     `Call[CreateConversation, None]` is one that has a body and no query. `seed` makes ids that belong to this request
-    reproducible; `access` is what the client's headers say about the model host.
+    reproducible; `access` is what the client's headers say about the model host; `execution` is there if the client
+    sent an `Idempotency-Key`.
     """
 
     __slots__ = (
@@ -41,6 +43,7 @@ class Call(Generic[Body, Query]):
         "access",
         "body",
         "complete",
+        "execution",
         "gone",
         "headers",
         "pattern",
@@ -74,6 +77,7 @@ class Call(Generic[Body, Query]):
         self.started = False
         self.gone = False
         self.complete = False
+        self.execution: Execution | None = None
 
     @property
     def method(self) -> str:
@@ -132,6 +136,8 @@ class Call(Generic[Body, Query]):
             size += len(piece)
             if size > bytes_max:
                 raise _too_large(bytes_max)
+            if self.execution is not None:
+                self.execution.body.feed(piece)
             yield piece
             more = message.get("more_body", False)
 
@@ -140,15 +146,30 @@ class Call(Generic[Body, Query]):
     async def until_gone(self, work: Coroutine[Any, Any, T], *, detach: bool = False) -> T:
         """Does the work while the client waits; the body must have been read.
 
-        If the client leaves, `Gone` is raised, and the work is cancelled at once or, if `detach` is set, goes on.
+        If the client leaves, `Gone` is raised, and the work is cancelled at once or, if `detach` is set, goes on. One
+        that will ask again under its key is answered then: detached work ends as if the client were there still.
         """
         try:
+            if detach and self.execution is not None:
+                return await self._regardless(work)
             if detach:
                 return await outliving(self._leaving(), work, self.services.tasks)
             return await while_there(self._leaving(), work)
         except Gone:
             self.gone = True
             raise
+
+    async def _regardless(self, work: Coroutine[Any, Any, T]) -> T:
+        watch = asyncio.get_running_loop().create_task(self._leaving())
+        watch.add_done_callback(self._note_gone)
+        try:
+            return await work
+        finally:
+            watch.cancel()
+
+    def _note_gone(self, watch: asyncio.Task[None]) -> None:
+        if not watch.cancelled():
+            self.gone = True
 
     async def _leaving(self) -> None:
         """Ends when the client leaves before it has its whole answer."""
@@ -161,26 +182,36 @@ class Call(Generic[Body, Query]):
         self, status: int, body: bytes, *, media: bytes = JSON, headers: Sequence[tuple[bytes, bytes]] = ()
     ) -> None:
         """The whole answer."""
-        await self.start(status, [(b"content-type", media), (b"content-length", b"%d" % len(body)), *headers])
-        self.complete = True
-        await self._send({"type": "http.response.body", "body": body})
+        head = [(b"content-type", media), (b"content-length", b"%d" % len(body)), *headers]
+        execution, self.execution = self.execution, None
+        if execution is not None:  # what a retry is to be given is kept before anything of it is seen
+            execution.starts(status, [*head, *self._warned()])
+            await execution.writes(self, body, more=False)
+        await self.start(status, head)
+        await self.write(body, more=False)
 
     async def start(self, status: int, headers: Headers) -> None:
         """The head of the answer."""
+        headers += self._warned()
+        if self.execution is not None:
+            self.execution.starts(status, headers)
+        self.started = True
         if self.gone:
             return
-        self.started = True
         self.status = status
         headers.append((b"x-request-id", self.request_id.encode()))
-        if self.warnings:
-            headers.append((b"x-antiphon-warnings", _header(self.warnings)))
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, body: bytes, *, more: bool = True) -> None:
         """A piece of the answer. Returns when the client has room for more; does nothing once it is gone or has all."""
+        if self.execution is not None:
+            await self.execution.writes(self, body, more=more)
         if not self.gone and not self.complete:
             self.complete = not more
             await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    def _warned(self) -> Headers:
+        return [(b"x-antiphon-warnings", _header(self.warnings))] if self.warnings else []
 
 
 def _too_large(bytes_max: int) -> TooLarge:

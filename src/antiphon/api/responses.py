@@ -49,6 +49,8 @@ async def create_response(call: Call[CreateResponse, None]) -> Response | EventS
     if run.warnings:
         log.info("parameters not obeyed", extra={"names": run.warnings, "request_id": call.request_id})
     stored = run.response.store
+    if stored and call.execution is not None:
+        await call.execution.names(run.response.id)
     patience_s = call.services.config.response_patience_s if call.body.stream else None
     events = perform(engine, run, patience_s=patience_s, shown=bool(call.body.stream))
     if call.body.stream:

@@ -150,6 +150,9 @@ def services(ended: list[Any]) -> Services:
         files=None,
         test_ids=NumberedIds(),
         tasks=Tasks(),
+        workers=None,
+        idempotency=None,
+        once=None,
         ready=None,
         telemetry=Telemetry(ended.append),
     )

@@ -4,13 +4,13 @@ import re
 
 import pytest
 
-from antiphon.stores import completions, conversations, files, items, responses
+from antiphon.stores import completions, conversations, files, idempotency, items, responses
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.sqlite import open_sqlite
 from antiphon.stores.table import Listing, Table
 from antiphon.wire.responses import ListQuery
 
-FOR_ALL_OWNERS = {"_EXPIRED", "_LEFT_OVER", "_RELEASE_ALL"}
+FOR_ALL_OWNERS = {"_CLEAN", "_EXPIRED", "_LEFT_OVER", "_RELEASE_ALL"}
 """What a server does at its start and by the way, for nobody in particular."""
 
 PASSING = {"chain", "page", "v"}
@@ -19,7 +19,7 @@ PASSING = {"chain", "page", "v"}
 
 def statements() -> list[tuple[str, str]]:
     found = []
-    for module in (completions, conversations, files, items, responses):
+    for module in (completions, conversations, files, idempotency, items, responses):
         for name, value in vars(module).items():
             sql = value[-1] if isinstance(value, list) and value and isinstance(value[0], str) else value
             if isinstance(sql, str) and re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", sql):
