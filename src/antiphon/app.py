@@ -5,17 +5,20 @@ import math
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from msgspec.structs import replace
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from antiphon import config as settings
-from antiphon.api.gathering import GatheringTransport
+from antiphon.api.gathering import GatheringTransport, Patience
 from antiphon.api.idempotency import Once
 from antiphon.api.server import AsgiApp, application
 from antiphon.api.services import Services
+from antiphon.api.sse import KeepAlive
 from antiphon.api.tasks import Tasks
 from antiphon.clock import replay_clock, system_clock
 from antiphon.config import Config, ConfigError, HostConfig
@@ -40,6 +43,8 @@ from antiphon.stores.sqlite import open_sqlite
 from antiphon.stores.workers import Workers
 from antiphon.telemetry import Counts, Telemetry, log_request
 
+UNSENT_BYTES_MAX = 128 * 1024
+"""What the kernel holds for a client before it says that the client is slow; by itself it would take megabytes."""
 LEASE_S = 60.0
 """How long a worker counts as alive after it last said so."""
 
@@ -60,7 +65,7 @@ def options(config: Config) -> uvicorn.Config:
         server_header=False,
         date_header=False,
         lifespan="on",
-        http=_Protocol,
+        http=partial(_Protocol, reader_s=config.timeouts.reader_s),  # type: ignore[arg-type]  # it is only called
         proxy_headers=False,
         timeout_graceful_shutdown=math.ceil(config.timeouts.shutdown_s),
     )
@@ -75,17 +80,39 @@ def serve(config: Config, listens: Callable[[Config], None]) -> int:
         cause = (error.strerror or "").partition(" (")[0]
         raise ConfigError([f"port: cannot listen on {config.host}, port {config.port}: {cause}."]) from error
     with listening:
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # its connections inherit it
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX)
         listens(replace(config, port=listening.getsockname()[1]))
         running.run(sockets=[listening])
     return 0 if running.started else 1
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP, writing through a transport that gathers."""
+    """uvicorn's HTTP, writing through a transport that gathers, to clients that read."""
+
+    def __init__(self, *given: Any, reader_s: float, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._reader_s = reader_s
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Puts the gathering transport in between."""
+        self._patience = Patience(transport, self.loop, self._reader_s)
         super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
+
+    def pause_writing(self) -> None:
+        """The client does not take what it is sent."""
+        super().pause_writing()
+        self._patience.begin()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._patience.end()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        self._patience.end()
+        super().connection_lost(exc)
 
 
 @asynccontextmanager
@@ -157,6 +184,7 @@ def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: 
         files=Files(database, blobs, clock),
         test_ids=NumberedIds(),
         tasks=Tasks(),
+        alive=KeepAlive(config.timeouts.keep_alive_s),
         workers=workers,
         idempotency=idempotency,
         once=Once(idempotency, signals, secret, bytes_max=config.limits.idempotent_answer_bytes_max),

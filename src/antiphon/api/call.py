@@ -24,6 +24,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 JSON = b"application/json"
+PIECE_BYTES_MAX = 64 * 1024
+"""What the server is given at once."""
 WARNINGS_MAX = 20
 WARNING_CHARS_MAX = 120
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
@@ -38,6 +40,7 @@ class Call(Generic[Body, Query]):
     """
 
     __slots__ = (
+        "_halfway",
         "_receive",
         "_send",
         "access",
@@ -77,6 +80,7 @@ class Call(Generic[Body, Query]):
         self.started = False
         self.gone = False
         self.complete = False
+        self._halfway = False
         self.execution: Execution | None = None
 
     @property
@@ -208,7 +212,32 @@ class Call(Generic[Body, Query]):
             await self.execution.writes(self, body, more=more)
         if not self.gone and not self.complete:
             self.complete = not more
-            await self._send({"type": "http.response.body", "body": body, "more_body": more})
+            if len(body) > PIECE_BYTES_MAX:
+                await self._write_in_pieces(body, more=more)
+            else:
+                await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def _write_in_pieces(self, body: bytes, *, more: bool) -> None:
+        """The server copies what it is given, whether or not the client takes it."""
+        self._halfway = True
+        for at in range(0, len(body), PIECE_BYTES_MAX):
+            end = at + PIECE_BYTES_MAX
+            await self._send({"type": "http.response.body", "body": body[at:end], "more_body": more or end < len(body)})
+        self._halfway = False
+
+    def write_at_once(self, body: bytes) -> None:
+        """A piece of an answer that has begun and not ended, if the client has room for it now; else it is left out.
+
+        It is no part of the answer that a retry is given. The server's `send` waits for room before it writes: what
+        would have to wait has written nothing yet.
+        """
+        if self.started and not (self.gone or self.complete or self._halfway):
+            sending = self._send({"type": "http.response.body", "body": body, "more_body": True}).__await__()
+            try:
+                next(sending)
+            except StopIteration:
+                return
+            sending.close()
 
     def _warned(self) -> Headers:
         return [(b"x-antiphon-warnings", _header(self.warnings))] if self.warnings else []

@@ -32,7 +32,6 @@ WAITING_MAX: Final = 256
 """Requests of one process that wait for the answer to another under their key."""
 LOOK_S: Final = 1.0
 """How often they look by themselves whether it is there: signals may be lost, and workers die in silence."""
-PIECE_BYTES: Final = 64 * 1024
 REPLAYED: Final = (b"idempotent-replayed", b"true")
 _PRINTABLE = re.compile(rb"[\x20-\x7e]{1,%d}" % KEY_CHARS_MAX)
 _BOUNDARY = re.compile(rb'boundary="?([^";]+)')
@@ -229,6 +228,4 @@ async def _replay(call: "Call[Any, Any]", entry: Entry, lock: Lock) -> None:
     status, headers, body = _ANSWER.decode(lock.open(entry.answer))
     call.warnings.clear()  # those of the first execution stand among its headers
     await call.start(status, [*headers, REPLAYED])
-    for at in range(0, len(body), PIECE_BYTES):
-        await call.write(body[at : at + PIECE_BYTES])
-    await call.write(b"", more=False)
+    await call.write(body, more=False)

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from typing import Annotated, Any
+from collections.abc import AsyncGenerator, Iterator
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Struct
@@ -26,6 +26,7 @@ from antiphon.wire.items import Item
 from antiphon.wire.responses import CountInputTokens, CreateResponse, Includable, InputTokens, ListQuery, Response
 
 log = logging.getLogger("antiphon.api")
+TOGETHER_BYTES_MAX: Final = 64 * 1024
 _journal = msgspec.msgpack.Decoder(Journal)
 
 
@@ -114,15 +115,29 @@ def _seen(call: Call[Any, Any], item: Item, include: list[Includable]) -> Item:
 
 
 async def _frames(batches: AsyncGenerator[list[Event], None]) -> AsyncGenerator[bytes, None]:
-    """What is ready together is written together; `[DONE]` goes with the terminal event."""
+    """What is ready together is written together, as far as it is small; `[DONE]` goes with the terminal event."""
     try:
         async for batch in batches:
-            frames = [frame(event) for event in batch]
-            if isinstance(batch[-1], TERMINAL):
-                frames.append(DONE)
-            yield b"".join(frames)
+            for frames in _framed(batch):
+                yield frames
     finally:
         await batches.aclose()
+
+
+def _framed(batch: list[Event]) -> Iterator[bytes]:
+    """A batch's frames. Large ones one by one: a reader who takes none of them has the next not yet encoded."""
+    frames: list[bytes] = []
+    size = 0
+    for event in batch:
+        one = frame(event)
+        frames.append(one)
+        size += len(one)
+        if size > TOGETHER_BYTES_MAX and event is not batch[-1]:
+            yield b"".join(frames)
+            frames, size = [], 0
+    if isinstance(batch[-1], TERMINAL):
+        frames.append(DONE)
+    yield b"".join(frames)
 
 
 async def _last(batches: AsyncGenerator[list[Event], None]) -> Response:

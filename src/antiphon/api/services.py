@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from msgspec import Struct
 
 from antiphon.api.idempotency import Once
+from antiphon.api.sse import KeepAlive
 from antiphon.api.tasks import Tasks
 from antiphon.clock import Clock
 from antiphon.config import Config
@@ -35,6 +36,7 @@ class Services(Struct, frozen=True, kw_only=True):
     files: Files
     test_ids: NumberedIds
     tasks: Tasks
+    alive: KeepAlive
     workers: Workers
     idempotency: Idempotency
     once: Once
