@@ -223,8 +223,9 @@ def _key(given: bytes) -> bytes:
 
 async def _replay(call: "Call[Any, Any]", entry: Entry, lock: Lock) -> None:
     if entry.answer is None:
-        message = "The request under this Idempotency-Key was carried out; its answer was too large to be kept."
-        raise Conflict(message, code="idempotent_answer_too_large")
+        most = call.services.config.limits.idempotent_answer_bytes_max
+        message = "The request under this Idempotency-Key was carried out, but its answer was not kept: it was larger"
+        raise Conflict(f"{message} than the {most} bytes allowed for that.", code="idempotent_answer_too_large")
     status, headers, body = _ANSWER.decode(lock.open(entry.answer))
     call.warnings.clear()  # those of the first execution stand among its headers
     await call.start(status, [*headers, REPLAYED])
