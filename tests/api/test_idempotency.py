@@ -3,6 +3,7 @@
 import http.client
 import itertools
 import json
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -81,7 +82,9 @@ def check_replay(first: Got, second: Got) -> None:
 
 
 @pytest.mark.parametrize("path", POSTS)
-def test_every_post_is_executed_once_and_answered_twice(server: Server, host: Host, path: str) -> None:
+def test_every_post_is_executed_once_and_answered_twice(
+    server: Server, host: Host, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
     path, body, headers = example(path, server)
     before, key = len(host.calls), new_key()
     first = post(server, path.removeprefix("/v1"), body, key, **headers)
@@ -91,6 +94,7 @@ def test_every_post_is_executed_once_and_answered_twice(server: Server, host: Ho
     assert first.status == 200, first.body
     check_replay(first, second)
     assert len(host.calls) == once <= before + 1
+    assert [each.message for each in caplog.records if each.levelno >= logging.ERROR] == []
 
 
 @pytest.mark.parametrize("path", POSTS)
