@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from antiphon.api.server import ROUTES
-from antiphon.testing.host import Gate, Host, Raw, Reply, status
+from antiphon.testing.host import CLOSE, Gate, Host, Raw, Reply, status
 from antiphon.testing.server import Got, Server, running
 
 MODEL = "scripted/scripted-model"
@@ -176,6 +176,27 @@ def test_a_refusal_is_not_kept(server: Server, host: Host, code: int) -> None:
     got = post(server, "/chat/completions", CHAT, key)
     assert got.status == 200
     assert "idempotent-replayed" not in got.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/responses", RESPONSE),
+        ("/responses", {**RESPONSE, "stream": True}),
+        ("/chat/completions", {**CHAT, "stream": True}),
+        ("/completions", {"model": MODEL, "prompt": "Hi", "stream": True}),
+    ],
+)
+def test_an_answer_that_tells_of_a_failure_is_not_kept_whatever_its_status(
+    server: Server, host: Host, path: str, body: Any
+) -> None:
+    key = new_key()
+    host.answer(Raw(steps=[*Reply(text=["Hel"], finish=None, usage=None).chunks("m"), CLOSE]))
+    failed = post(server, path, body, key)
+    assert (failed.status, b"broke off" in failed.body) == (200, True)
+    first, second = (post(server, path, body, key) for _ in range(2))
+    assert b"there" in first.body
+    check_replay(first, second)
 
 
 def test_a_request_that_was_refused_may_be_corrected_under_its_key(server: Server, host: Host) -> None:

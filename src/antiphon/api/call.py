@@ -116,6 +116,11 @@ class Call(Generic[Body, Query]):
         if text not in self.warnings:
             self.warnings.append(text)
 
+    def fails(self) -> None:
+        """Says that the answer tells of a failure although its status does not: it is not kept for a retry."""
+        if self.execution is not None:
+            self.execution.fails()
+
     # ------------------------------------------------------------ the request
 
     async def read(self, bytes_max: int) -> bytes:

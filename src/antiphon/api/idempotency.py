@@ -112,11 +112,20 @@ class Execution:
         self._head: tuple[int, Headers] = (0, [])
         self._pieces: list[bytes] = []
         self._size = 0
-        self._ended = False
+        self._ended = self._failed = False
+
+    @property
+    def begun(self) -> str | None:
+        """The response that an earlier execution had begun when its process died."""
+        return self.claim.response_id
 
     async def names(self, response_id: str) -> None:
         """Notes which response is about to be made: should this process die, that one is gone on with."""
         await self._store.name(self.claim, response_id)
+
+    def fails(self) -> None:
+        """The answer tells of a failure, whatever its status: it is not kept, and a retry tries anew."""
+        self._failed = True
 
     def starts(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """The answer's head."""
@@ -129,7 +138,7 @@ class Execution:
             self._pieces.append(piece)
         else:
             self._pieces.clear()
-        if more or self._ended or not 200 <= self._head[0] < 400:
+        if more or self._ended or self._failed or not 200 <= self._head[0] < 400:
             return
         self._ended = True
         answer = None

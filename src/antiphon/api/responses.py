@@ -21,11 +21,12 @@ from antiphon.errors import InvalidRequest
 from antiphon.models.tokens import count_tokens
 from antiphon.tools.client import offers
 from antiphon.wire.base import Deleted, Page
-from antiphon.wire.events import TERMINAL, Event, frame
+from antiphon.wire.events import TERMINAL, Event, ResponseCancelled, ResponseFailed, frame
 from antiphon.wire.items import Item
 from antiphon.wire.responses import CountInputTokens, CreateResponse, Includable, InputTokens, ListQuery, Response
 
 log = logging.getLogger("antiphon.api")
+UNSUCCESSFUL: Final = ("failed", "cancelled")
 TOGETHER_BYTES_MAX: Final = 64 * 1024
 _journal = msgspec.msgpack.Decoder(Journal)
 
@@ -55,8 +56,11 @@ async def create_response(call: Call[CreateResponse, None]) -> Response | EventS
     patience_s = call.services.config.response_patience_s if call.body.stream else None
     events = perform(engine, run, patience_s=patience_s, shown=bool(call.body.stream))
     if call.body.stream:
-        return EventStream(_frames(events), detach=stored)
-    return await call.until_gone(_last(events), detach=stored)
+        return EventStream(_frames(call, events), detach=stored)
+    response = await call.until_gone(_last(events), detach=stored)
+    if response.status in UNSUCCESSFUL:
+        call.fails()
+    return response
 
 
 @route("GET", "/v1/responses/{response_id}", query=RetrieveQuery, answer=Response, events=Event)
@@ -114,10 +118,12 @@ def _seen(call: Call[Any, Any], item: Item, include: list[Includable]) -> Item:
     return visible(item, include, call.services.engine.sealer.seal)
 
 
-async def _frames(batches: AsyncGenerator[list[Event], None]) -> AsyncGenerator[bytes, None]:
+async def _frames(call: Call[Any, Any], batches: AsyncGenerator[list[Event], None]) -> AsyncGenerator[bytes, None]:
     """What is ready together is written together, as far as it is small; `[DONE]` goes with the terminal event."""
     try:
         async for batch in batches:
+            if isinstance(batch[-1], ResponseFailed | ResponseCancelled):
+                call.fails()
             for frames in _framed(batch):
                 yield frames
     finally:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from antiphon.api.call import Call
 
 DONE = b"data: [DONE]\n\n"
+MARK: Final = b"[DONE]"
 COMMENT: Final = b": keep-alive\n\n"
 TICKS: Final = 4
 """How often within the time after which a comment is due the open streams are looked at."""
@@ -38,7 +39,7 @@ class EventStream:
         await call.until_gone(self._pump(call), detach=self.detach)
 
     async def _pump(self, call: "Call[Any, Any]") -> None:
-        alive = call.services.alive
+        alive, batch = call.services.alive, b""
         try:
             async for batch in self.batches:
                 if not call.started:
@@ -54,6 +55,8 @@ class EventStream:
             await self.batches.aclose()
         if not call.started:
             await call.start(200, _head())
+        if MARK not in batch[-len(DONE) :]:
+            call.fails()  # something went wrong on the way
         await call.write(b"", more=False)
 
 
