@@ -225,8 +225,9 @@ class BodyDigest:
 
 def _key(given: bytes) -> bytes:
     if not _PRINTABLE.fullmatch(given) or not given.strip():
-        message = f"The Idempotency-Key must have 1 to {KEY_CHARS_MAX} printable ASCII characters, not {len(given)}"
-        raise InvalidRequest(f"{message} of whatever kind.", code="invalid_idempotency_key")
+        got = given[:100].decode("latin-1")
+        message = f"The Idempotency-Key must be 1 to {KEY_CHARS_MAX} printable ASCII characters, not all of them spaces"
+        raise InvalidRequest(f"{message}; got {got!r}, {len(given)} in all.", code="invalid_idempotency_key")
     return given
 
 
