@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -23,6 +24,8 @@ from antiphon.api.tasks import Tasks
 from antiphon.clock import replay_clock, system_clock
 from antiphon.config import Config, ConfigError, HostConfig
 from antiphon.egress import LiveTransport
+from antiphon.engine.background import Worker
+from antiphon.engine.control import Pace
 from antiphon.engine.run import Engine
 from antiphon.engine.seal import Sealer
 from antiphon.exchange import Transport
@@ -38,6 +41,7 @@ from antiphon.stores.files import Files
 from antiphon.stores.idempotency import Idempotency
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.responses import Responses
+from antiphon.stores.runs import Runs
 from antiphon.stores.signals import LocalSignals
 from antiphon.stores.sqlite import open_sqlite
 from antiphon.stores.workers import Workers
@@ -45,19 +49,22 @@ from antiphon.telemetry import Counts, Telemetry, log_request
 
 UNSENT_BYTES_MAX = 128 * 1024
 """What the kernel holds for a client before it says that the client is slow; by itself it would take megabytes."""
-LEASE_S = 60.0
-"""How long a worker counts as alive after it last said so."""
+
+Exits = list[Callable[[], None]]
 
 
-def build(config: Config) -> AsgiApp:
-    """The application; its lifespan opens and closes what it uses."""
-    return application(lambda: opened(config))
+def build(config: Config, exits: Exits | None = None) -> AsgiApp:
+    """The application; its lifespan opens and closes what it uses, and says what to call at the first sign of the end.
+
+    That comes before the lifespan's end: open connections are waited for in between.
+    """
+    return application(lambda: opened(config, [] if exits is None else exits))
 
 
-def options(config: Config) -> uvicorn.Config:
+def options(config: Config, exits: Exits | None = None) -> uvicorn.Config:
     """How uvicorn serves the application."""
     return uvicorn.Config(
-        build(config),
+        build(config, exits),
         host=config.host,
         port=config.port,
         log_config=None,
@@ -73,7 +80,8 @@ def options(config: Config) -> uvicorn.Config:
 
 def serve(config: Config, listens: Callable[[Config], None]) -> int:
     """Listens until it is told to stop; returns the exit code. `listens` is told the port that it has become."""
-    running = uvicorn.Server(options(config))
+    exits: Exits = []
+    running = _Server(options(config, exits), exits)
     try:
         listening = socket.create_server((config.host, config.port), backlog=2048, family=_family(config.host))
     except OSError as error:
@@ -85,6 +93,20 @@ def serve(config: Config, listens: Callable[[Config], None]) -> int:
         listens(replace(config, port=listening.getsockname()[1]))
         running.run(sockets=[listening])
     return 0 if running.started else 1
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which begins no new work once it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, exits: Exits) -> None:
+        super().__init__(config)
+        self._exits = exits
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Hears SIGTERM and SIGINT."""
+        super().handle_exit(sig, frame)
+        for call in self._exits:
+            call()
 
 
 class _Protocol(HttpToolsProtocol):
@@ -116,46 +138,57 @@ class _Protocol(HttpToolsProtocol):
 
 
 @asynccontextmanager
-async def opened(config: Config) -> AsyncIterator[Services]:
-    """Everything the routes use, opened, and closed again in the opposite order."""
+async def opened(config: Config, exits: Exits) -> AsyncIterator[Services]:
+    """Everything the routes use, opened, and closed again in the opposite order.
+
+    What has to happen as soon as the server is told to stop is added to `exits`.
+    """
     live = LiveTransport()
     transport = open_transport(_replay_options(config), live)
     config = _with_recorded_hosts(config, transport)
     database = open_sqlite(_database_path(config), sync=config.sqlite_sync)
     catalog = catalog_of(config, transport)
     blobs = _blobs(config)
-    services = services_of(config, catalog, database, blobs=blobs)
+    workers = Workers(database, config.background.lease_s)
+    services = services_of(config, catalog, database, blobs=blobs, workers=workers)
+    worker = Worker(services.engine, workers)
+    exits.append(worker.drain)
     try:
-        await migrate(database, migrations())
-        await services.workers.beat()
-        await services.responses.fail_unfinished(services.clock())
-        await services.conversations.release_all()
+        if await migrate(database, migrations()):
+            await services.responses.fail_unfinished(services.clock())
         # Uploads of an earlier server do not go on: it was the only one.
         services.tasks.start(services.files.clean(services.clock()))
         services.tasks.start(services.idempotency.clean(services.clock()))
         catalog.start()
+        await worker.start()
         yield services
     finally:
-        await services.tasks.drain(config.timeouts.shutdown_s)
+        shutdown_s = config.timeouts.shutdown_s
+        await asyncio.gather(services.tasks.drain(shutdown_s), worker.close(shutdown_s))
         await catalog.close()
         await transport.close()
         await blobs.close()
         await database.close()
 
 
-def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: Blobs) -> Services:
+def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: Blobs, workers: Workers) -> Services:
     """The services over a catalog and a database. In replay, time stands still and ids derive from requests."""
     replaying = config.mode == "replay"
     clock = replay_clock if replaying else system_clock
     new_id = replayable_ids() if replaying else random_id
     secret = settings.secret(config)
-    workers, signals = Workers(database, LEASE_S), LocalSignals()
+    signals = LocalSignals()
     idempotency = Idempotency(database, workers, clock, kept_s=config.idempotency_s)
     responses, conversations = Responses(database), Conversations(database)
     engine = Engine(
         catalog=catalog,
         responses=responses,
         conversations=conversations,
+        runs=Runs(database, workers.id),
+        signals=signals,
+        pace=Pace(config.background.journal_s),
+        live=set(),
+        background=config.background,
         clock=clock,
         new_id=new_id,
         sealer=Sealer(secret),
@@ -185,7 +218,6 @@ def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: 
         test_ids=NumberedIds(),
         tasks=Tasks(),
         alive=KeepAlive(config.timeouts.keep_alive_s),
-        workers=workers,
         idempotency=idempotency,
         once=Once(idempotency, signals, secret, bytes_max=config.limits.idempotent_answer_bytes_max),
         ready=missing,

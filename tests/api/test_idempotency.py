@@ -56,6 +56,8 @@ def example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
     if "{completion_id}" in path:
         completion = server.post("/chat/completions", {**CHAT, "store": True}).json["id"]
         return path.replace("{completion_id}", completion), {"metadata": {"a": "b"}}, {}
+    if "{response_id}" in path:
+        return path.replace("{response_id}", server.post("/responses", RESPONSE).json["id"]), b"", {}
     if path == "/v1/files":
         return path, *form("one")
     bodies: dict[str, Any] = {
@@ -328,7 +330,15 @@ def test_killed_after_the_work_and_before_the_reply_was_read(
     assert len(host.calls) == 1
 
 
-@pytest.mark.parametrize("body", [RESPONSE, {**RESPONSE, "stream": True}, {**RESPONSE, "store": False}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        RESPONSE,
+        {**RESPONSE, "stream": True},
+        {**RESPONSE, "stream": True, "background": True},
+        {**RESPONSE, "store": False},
+    ],
+)
 def test_killed_in_the_middle_the_retry_is_answered_by_the_next_process(
     tmp_path: Path, host: Host, killed: Server, body: Any
 ) -> None:
@@ -337,13 +347,19 @@ def test_killed_in_the_middle_the_retry_is_answered_by_the_next_process(
     connection = open_request(killed, "/responses", body, key)
     gate.wait()
     assert [row[3] for row in rows(tmp_path)] == ["running"]
-    assert [(row[7] or "").startswith("resp_") for row in rows(tmp_path)] == [body.get("store", True)]
+    named = [row[7] for row in rows(tmp_path)]
     killed.kill()
     connection.close()
     with running(settings(host), tmp_path, process=True) as server:
         first, second = (post(server, "/responses", body, key) for _ in range(2))
         assert b"there" in first.body
         check_replay(first, second)
+        if body.get("store", True):  # it is the same response, which the next process goes on with
+            assert named[0].encode() in first.body
+            assert [each["id"] for each in server.get("/responses").json["data"]] == named
+        else:
+            assert named == [None]
+    assert len(host.calls) == 2
 
 
 def test_a_request_on_another_process_waits_for_the_one_that_executes(

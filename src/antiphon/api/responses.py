@@ -1,11 +1,11 @@
 """The Responses resource: create, retrieve, list, delete, input items, token count."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncGenerator, Iterator
 from typing import Annotated, Any, Final
 
-import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
@@ -13,13 +13,14 @@ from antiphon.api.call import Call
 from antiphon.api.route import route
 from antiphon.api.sse import DONE, EventStream
 from antiphon.api.visible import visible
-from antiphon.engine.emit import Journal, again
+from antiphon.engine.cancel import cancel
+from antiphon.engine.follow import follow
 from antiphon.engine.perform import perform
 from antiphon.engine.prepare import prepare, prepare_count
-from antiphon.engine.run import Caller
-from antiphon.errors import InvalidRequest
+from antiphon.engine.record import enqueue
+from antiphon.engine.run import Caller, commands
+from antiphon.errors import Conflict, InvalidRequest, NotFound
 from antiphon.models.tokens import count_tokens
-from antiphon.tools.client import offers
 from antiphon.wire.base import Deleted, Page
 from antiphon.wire.events import TERMINAL, Event, ResponseCancelled, ResponseFailed, frame
 from antiphon.wire.items import Item
@@ -28,7 +29,6 @@ from antiphon.wire.responses import CountInputTokens, CreateResponse, Includable
 log = logging.getLogger("antiphon.api")
 UNSUCCESSFUL: Final = ("failed", "cancelled")
 TOGETHER_BYTES_MAX: Final = 64 * 1024
-_journal = msgspec.msgpack.Decoder(Journal)
 
 
 class RetrieveQuery(Struct, kw_only=True):
@@ -44,6 +44,9 @@ class RetrieveQuery(Struct, kw_only=True):
 async def create_response(call: Call[CreateResponse, None]) -> Response | EventStream:
     """Create a model response, streamed or whole."""
     engine = call.services.engine
+    if call.execution is not None and call.execution.begun is not None:
+        with contextlib.suppress(NotFound):  # it had not come as far as being stored
+            return await _gone_on_with(call, call.execution.begun)
     caller = Caller(owner=call.owner, access=call.access, seed=call.seed)
     run = await prepare(engine, call.body, caller)
     for name in run.warnings:
@@ -53,14 +56,14 @@ async def create_response(call: Call[CreateResponse, None]) -> Response | EventS
     stored = run.response.store
     if stored and call.execution is not None:
         await call.execution.names(run.response.id)
+    if run.response.background:
+        response = await enqueue(engine, run)
+        return EventStream(_frames(call, follow(engine, call.owner, response.id))) if call.body.stream else response
     patience_s = call.services.config.response_patience_s if call.body.stream else None
     events = perform(engine, run, patience_s=patience_s, shown=bool(call.body.stream))
     if call.body.stream:
         return EventStream(_frames(call, events), detach=stored)
-    response = await call.until_gone(_last(events), detach=stored)
-    if response.status in UNSUCCESSFUL:
-        call.fails()
-    return response
+    return await _whole(call, events, detach=stored)
 
 
 @route("GET", "/v1/responses/{response_id}", query=RetrieveQuery, answer=Response, events=Event)
@@ -72,13 +75,15 @@ async def get_response(call: Call[None, RetrieveQuery]) -> Response | EventStrea
     if not query.stream:
         response = await call.services.responses.get(call.owner, response_id)
         return replace(response, output=[_seen(call, item, query.include) for item in response.output])
-    response, data = await call.services.responses.journal(call.owner, response_id)
-    if response.status in ("queued", "in_progress"):
-        message = f"Response {response_id} is {response.status}: its stream can be read again once it has ended."
-        raise InvalidRequest(message, param="stream", code="response_not_finished")
-    journal = _journal.decode(data) if data else Journal(service_tier=response.service_tier, sealed=False, events=[])
-    events = again(response, journal, offers(response.tools), seal=call.services.engine.sealer.seal)
-    return EventStream(_once(events[(-1 if query.starting_after is None else query.starting_after) + 1 :]))
+    after = -1 if query.starting_after is None else query.starting_after
+    return EventStream(_frames(call, follow(call.services.engine, call.owner, response_id, after=after)))
+
+
+@route("POST", "/v1/responses/{response_id}/cancel", answer=Response)
+async def cancel_response(call: Call[None, None]) -> Response:
+    """Cancel a response that has not ended; one that has is returned as it is."""
+    response = await cancel(call.services.engine, call.owner, call.params["response_id"])
+    return replace(response, output=[_seen(call, item, []) for item in response.output])
 
 
 @route("GET", "/v1/responses", query=ListQuery, answer=Page[Response])
@@ -95,6 +100,8 @@ async def delete_response(call: Call[None, None]) -> Deleted:
     """Delete a stored response: it never reaches a model again."""
     response_id = call.params["response_id"]
     await call.services.responses.delete(call.owner, response_id)
+    for topic in (commands(response_id), response_id):  # who works on it, and who follows it
+        call.services.engine.signals.send(topic)
     return Deleted(id=response_id, object="response.deleted")
 
 
@@ -114,18 +121,44 @@ async def count_input_tokens(call: Call[CountInputTokens, None]) -> InputTokens:
     return InputTokens(input_tokens=await asyncio.to_thread(count_tokens, request))
 
 
+async def _gone_on_with(call: Call[CreateResponse, None], response_id: str) -> Response | EventStream:
+    """What a process that died had begun for the same request: another goes on with it, so nothing is paid for twice.
+
+    Raises `NotFound` if there is no such response.
+    """
+    response = await call.services.responses.get(call.owner, response_id)
+    batches = follow(call.services.engine, call.owner, response_id)
+    if call.body.stream:
+        return EventStream(_frames(call, batches), detach=True)
+    return response if response.background else await _whole(call, batches, detach=True)
+
+
+async def _whole(
+    call: Call[CreateResponse, None], batches: AsyncGenerator[list[Event], None], *, detach: bool
+) -> Response:
+    response = await call.until_gone(_last(batches), detach=detach)
+    if response.status in UNSUCCESSFUL:
+        call.fails()
+    return response
+
+
 def _seen(call: Call[Any, Any], item: Item, include: list[Includable]) -> Item:
     return visible(item, include, call.services.engine.sealer.seal)
 
 
 async def _frames(call: Call[Any, Any], batches: AsyncGenerator[list[Event], None]) -> AsyncGenerator[bytes, None]:
     """What is ready together is written together, as far as it is small; `[DONE]` goes with the terminal event."""
+    done = False
     try:
         async for batch in batches:
-            if isinstance(batch[-1], ResponseFailed | ResponseCancelled):
-                call.fails()
+            if batch and isinstance(batch[-1], TERMINAL):
+                done = True
+                if isinstance(batch[-1], ResponseFailed | ResponseCancelled):
+                    call.fails()
             for frames in _framed(batch):
                 yield frames
+        if not done:
+            yield DONE
     finally:
         await batches.aclose()
 
@@ -141,7 +174,7 @@ def _framed(batch: list[Event]) -> Iterator[bytes]:
         if size > TOGETHER_BYTES_MAX and event is not batch[-1]:
             yield b"".join(frames)
             frames, size = [], 0
-    if isinstance(batch[-1], TERMINAL):
+    if batch and isinstance(batch[-1], TERMINAL):
         frames.append(DONE)
     yield b"".join(frames)
 
@@ -154,9 +187,9 @@ async def _last(batches: AsyncGenerator[list[Event], None]) -> Response:
             events = batch
     finally:
         await batches.aclose()
-    response: Response = events[-1].response  # type: ignore[attr-defined]  # every stream ends with a ResponseEvent
-    return response
-
-
-async def _once(events: list[Event]) -> AsyncGenerator[bytes, None]:
-    yield b"".join([*(frame(event) for event in events), DONE])
+    if not events or not isinstance(events[-1], TERMINAL):
+        message = (
+            "The response was deleted while it was made, or another process goes on with it: retrieve it by its id."
+        )
+        raise Conflict(message, code="response_moved")
+    return events[-1].response

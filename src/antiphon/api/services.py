@@ -18,7 +18,6 @@ from antiphon.stores.conversations import Conversations
 from antiphon.stores.files import Files
 from antiphon.stores.idempotency import Idempotency
 from antiphon.stores.responses import Responses
-from antiphon.stores.workers import Workers
 from antiphon.telemetry import Telemetry
 
 
@@ -37,7 +36,6 @@ class Services(Struct, frozen=True, kw_only=True):
     test_ids: NumberedIds
     tasks: Tasks
     alive: KeepAlive
-    workers: Workers
     idempotency: Idempotency
     once: Once
     ready: Callable[[], Awaitable[list[str]]]

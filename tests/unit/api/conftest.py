@@ -152,7 +152,6 @@ def services(ended: list[Any]) -> Services:
         test_ids=NumberedIds(),
         tasks=Tasks(),
         alive=KeepAlive(15),
-        workers=None,
         idempotency=None,
         once=None,
         ready=None,
