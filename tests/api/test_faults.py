@@ -142,10 +142,11 @@ def test_a_stream_whose_end_cannot_be_stored_ends_as_failed(
     host.answer(Reply(text=["Hel", gate, "lo"]))
     connection = server.connect()
     connection.request("POST", "/v1/responses", json.dumps({"model": MODEL, "input": "Hi", "stream": True}))
+    answer = connection.getresponse()  # it has begun, and is stored
     gate.wait()
     with fault(server, tmp_path):
         gate.open()
-        frames = connection.getresponse().read().split(b"\n\n")
+        frames = answer.read().split(b"\n\n")
     connection.close()
     assert frames[-2] == b"data: [DONE]"
     events = [json.loads(frame.partition(b"data: ")[2]) for frame in frames[:-2]]
@@ -179,10 +180,11 @@ def test_a_turn_whose_end_cannot_be_stored_leaves_its_conversation_as_it_was_and
     connection = server.connect()
     body = {"model": MODEL, "input": "Hi", "stream": True, "conversation": conversation}
     connection.request("POST", "/v1/responses", json.dumps(body))
+    answer = connection.getresponse()
     gate.wait()
     with fault(server, tmp_path):
         gate.open()
-        connection.getresponse().read()
+        answer.read()
     connection.close()
     assert len(server.get(f"/conversations/{conversation}/items").json["data"]) == 1
 
