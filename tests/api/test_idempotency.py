@@ -1,5 +1,6 @@
 """`Idempotency-Key`: a request that is sent again gets the answer of its first execution (promise P7)."""
 
+import contextlib
 import http.client
 import itertools
 import json
@@ -281,9 +282,9 @@ def test_an_answer_is_forgotten_after_its_time(tmp_path: Path, host: Host) -> No
 # ---------------------------------------------------------------- what is in the database
 
 
-def rows(folder: Path) -> list[tuple[Any, ...]]:
-    with sqlite3.connect(folder / "data" / "antiphon.db") as database:
-        return database.execute("SELECT * FROM idempotency").fetchall()
+def rows(folder: Path, table: str = "idempotency") -> list[tuple[Any, ...]]:
+    with contextlib.closing(sqlite3.connect(folder / "data" / "antiphon.db")) as database:
+        return database.execute(f"SELECT * FROM {table}").fetchall()
 
 
 def until(true: Callable[[], Any]) -> None:
@@ -346,6 +347,7 @@ def test_killed_in_the_middle_the_retry_is_answered_by_the_next_process(
     host.answer(Reply(text=["Hel", gate, "lo"]))
     connection = open_request(killed, "/responses", body, key)
     gate.wait()
+    until(lambda: len(rows(tmp_path, "responses")) == body.get("store", True))
     assert [row[3] for row in rows(tmp_path)] == ["running"]
     named = [row[7] for row in rows(tmp_path)]
     killed.kill()
