@@ -6,6 +6,7 @@ import math
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -17,10 +18,12 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode, Frame, Opcode
 
 from antiphon import config as settings
-from antiphon.api.gathering import GatheringTransport
+from antiphon.api.gathering import GatheringTransport, Patience
+from antiphon.api.idempotency import Once
 from antiphon.api.server import AsgiApp, application
 from antiphon.api.services import Services
 from antiphon.api.socket import error_frame
+from antiphon.api.sse import KeepAlive
 from antiphon.api.tasks import Tasks
 from antiphon.clock import replay_clock, system_clock
 from antiphon.config import Config, ConfigError, HostConfig
@@ -39,6 +42,7 @@ from antiphon.stores.completions import Completions
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.database import Database
 from antiphon.stores.files import Files
+from antiphon.stores.idempotency import Idempotency
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.responses import Responses
 from antiphon.stores.runs import Runs
@@ -46,6 +50,9 @@ from antiphon.stores.signals import LocalSignals
 from antiphon.stores.sqlite import open_sqlite
 from antiphon.stores.workers import Workers
 from antiphon.telemetry import Counts, Telemetry, log_request
+
+UNSENT_BYTES_MAX = 128 * 1024
+"""What the kernel holds for a client before it says that the client is slow; by itself it would take megabytes."""
 
 Exits = list[Callable[[], None]]
 
@@ -74,12 +81,12 @@ def options(config: Config, exits: Exits | None = None) -> uvicorn.Config:
         server_header=False,
         date_header=False,
         lifespan="on",
-        http=_Protocol,
         ws=_Sockets,
         ws_max_size=config.limits.body_bytes_max,
         ws_ping_interval=config.timeouts.ping_s,
         ws_ping_timeout=config.timeouts.pong_s,
         ws_per_message_deflate=False,
+        http=partial(_Protocol, reader_s=config.timeouts.reader_s),  # type: ignore[arg-type]  # it is only called
         proxy_headers=False,
         timeout_graceful_shutdown=math.ceil(config.timeouts.shutdown_s),
     )
@@ -95,6 +102,8 @@ def serve(config: Config, listens: Callable[[Config], None]) -> int:
         cause = (error.strerror or "").partition(" (")[0]
         raise ConfigError([f"port: cannot listen on {config.host}, port {config.port}: {cause}."]) from error
     with listening:
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # its connections inherit it
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX)
         listens(replace(config, port=listening.getsockname()[1]))
         running.run(sockets=[listening])
     return 0 if running.started else 1
@@ -115,11 +124,31 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP, writing through a transport that gathers."""
+    """uvicorn's HTTP, writing through a transport that gathers, to clients that read."""
+
+    def __init__(self, *given: Any, reader_s: float, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._reader_s = reader_s
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Puts the gathering transport in between."""
+        self._patience = Patience(transport, self.loop, self._reader_s)
         super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
+
+    def pause_writing(self) -> None:
+        """The client does not take what it is sent."""
+        super().pause_writing()
+        self._patience.begin()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._patience.end()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        self._patience.end()
+        super().connection_lost(exc)
 
 
 class _Sockets(WebSocketsSansIOProtocol):
@@ -163,7 +192,7 @@ async def opened(config: Config, exits: Exits) -> AsyncIterator[Services]:
     catalog = catalog_of(config, transport)
     blobs = _blobs(config)
     workers = Workers(database, config.background.lease_s)
-    services = services_of(config, catalog, database, blobs=blobs, worker=workers.id)
+    services = services_of(config, catalog, database, blobs=blobs, workers=workers)
     worker = Worker(services.engine, workers)
     exits.append(worker.drain)
     try:
@@ -171,6 +200,7 @@ async def opened(config: Config, exits: Exits) -> AsyncIterator[Services]:
             await services.responses.fail_unfinished(services.clock())
         # Uploads of an earlier server do not go on: it was the only one.
         services.tasks.start(services.files.clean(services.clock()))
+        services.tasks.start(services.idempotency.clean(services.clock()))
         catalog.start()
         await worker.start()
         yield services
@@ -183,22 +213,25 @@ async def opened(config: Config, exits: Exits) -> AsyncIterator[Services]:
         await database.close()
 
 
-def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: Blobs, worker: str) -> Services:
+def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: Blobs, workers: Workers) -> Services:
     """The services over a catalog and a database. In replay, time stands still and ids derive from requests."""
     replaying = config.mode == "replay"
     clock = replay_clock if replaying else system_clock
     new_id = replayable_ids() if replaying else random_id
+    secret = settings.secret(config)
+    signals = LocalSignals()
+    idempotency = Idempotency(database, workers, clock, kept_s=config.idempotency_s)
     responses, conversations = Responses(database), Conversations(database)
     engine = Engine(
         catalog=catalog,
         responses=responses,
         conversations=conversations,
-        runs=Runs(database, worker, config.background.journal_s),
-        signals=LocalSignals(),
+        runs=Runs(database, workers.id, config.background.journal_s),
+        signals=signals,
         background=config.background,
         clock=clock,
         new_id=new_id,
-        sealer=Sealer(settings.secret(config)),
+        sealer=Sealer(secret),
         limits=config.limits,
         strict=config.strict,
         compaction_prompt=config.compaction_prompt,
@@ -225,6 +258,9 @@ def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: 
         files=Files(database, blobs, clock),
         test_ids=NumberedIds(),
         tasks=Tasks(),
+        alive=KeepAlive(config.timeouts.keep_alive_s),
+        idempotency=idempotency,
+        once=Once(idempotency, signals, secret, bytes_max=config.limits.idempotent_answer_bytes_max),
         ready=missing,
         telemetry=Telemetry(Counts(), log_request),
     )

@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from antiphon.exchange import Timeouts
+from antiphon.limits import Background, Limits, TimeoutsConfig
 from antiphon.presets import DEFAULT_QUIRKS, PRESETS, Preset, Quirks
 from antiphon.settings import (
     DERIVED,
@@ -100,60 +101,6 @@ class HostConfig(Struct, frozen=True, kw_only=True):
     origin: Annotated[str, Meta(description="What this host was found by; empty: configured.", extra=DERIVED)] = ""
 
 
-class Limits(Struct, frozen=True, kw_only=True):
-    """How much of everything."""
-
-    body_bytes_max: Annotated[int, Meta(ge=1, description="Largest request body.")] = 64 * 1024 * 1024
-    file_bytes_max: Annotated[int, Meta(ge=1, description="Largest file that can be uploaded.")] = 512 * 1024 * 1024
-    answer_bytes_max: Annotated[int, Meta(ge=1, description="Largest answer of a model host.")] = 64 * 1024 * 1024
-    input_items_max: Annotated[int, Meta(ge=1, description="Items in one request's `input`.")] = 10_000
-    tools_max: Annotated[int, Meta(ge=1, description="Tools in one request.")] = 128
-    socket_bytes_max: Annotated[
-        int, Meta(ge=1, description="For each WebSocket: unstored turns that can be continued, and frames that wait.")
-    ] = 16 * 1024 * 1024
-    embedding_inputs_max: Annotated[int, Meta(ge=1, description="Inputs in one embeddings request.")] = 2048
-
-
-class Background(Struct, frozen=True, kw_only=True):
-    """Runs that outlive their request: in the background, or taken over from a process that died."""
-
-    running_max: Annotated[int, Meta(ge=1, description="Runs in one process at once.")] = 64
-    per_host_max: Annotated[int, Meta(ge=1, description="Runs on one model host at once, over all processes.")] = 64
-    per_owner_max: Annotated[int, Meta(ge=1, description="Runs of one owner at once, over all processes.")] = 64
-    waiting_max: Annotated[
-        int, Meta(ge=0, description="Runs that may wait for a worker; beyond, a background response is a 429.")
-    ] = 10_000
-    attempts_max: Annotated[
-        int, Meta(ge=1, description="How many processes may die over a run before it is given up as failed.")
-    ] = 5
-    run_s_max: Annotated[
-        float, Meta(ge=0, description="How long any response may take before it fails, in seconds; 0: no limit.")
-    ] = 0.0
-    lease_s: Annotated[
-        float, Meta(ge=1, description="After how much silence a process counts as dead and its runs are taken over.")
-    ] = 15.0
-    journal_s: Annotated[
-        float,
-        Meta(
-            ge=0,
-            description="How long events that somebody sees wait at most to be kept together with other streams'"
-            " before they are sent, when many streams are open.",
-        ),
-    ] = 0.01
-
-
-class TimeoutsConfig(Struct, frozen=True, kw_only=True):
-    """How long a model host may take, and how long a client may stay, in seconds."""
-
-    connect_s: Annotated[float, Meta(gt=0, description="Until a connection stands, retries included.")] = 10.0
-    first_byte_s: Annotated[float, Meta(gt=0, description="Until the first byte of an answer.")] = 600.0
-    idle_s: Annotated[float, Meta(gt=0, description="Between two pieces of an answer.")] = 300.0
-    socket_s: Annotated[float, Meta(gt=0, description="How long a WebSocket may stay open.")] = 3600.0
-    ping_s: Annotated[float, Meta(gt=0, description="Between two pings to a WebSocket's client.")] = 20.0
-    pong_s: Annotated[float, Meta(gt=0, description="Until a WebSocket's client must have answered a ping.")] = 60.0
-    shutdown_s: Annotated[float, Meta(ge=0, description="For running requests when the server stops.")] = 10.0
-
-
 class Config(Struct, frozen=True, kw_only=True):
     """All settings."""
 
@@ -214,7 +161,7 @@ class Config(Struct, frozen=True, kw_only=True):
     )
     limits: Annotated[Limits, Meta(description="How much of everything.")] = Limits()
     background: Annotated[Background, Meta(description="Runs that outlive their request.")] = Background()
-    timeouts: Annotated[TimeoutsConfig, Meta(description="How long a model host may take.")] = TimeoutsConfig()
+    timeouts: Annotated[TimeoutsConfig, Meta(description="How long hosts and clients may take.")] = TimeoutsConfig()
     response_patience_s: Annotated[
         float,
         Meta(ge=0, description="How long a response waits for its host's rejection before its stream begins."),
@@ -222,6 +169,9 @@ class Config(Struct, frozen=True, kw_only=True):
     compaction_prompt: Annotated[
         str, Meta(min_length=1, description="What a model is told that is to summarise a context which has grown long.")
     ] = COMPACTION_PROMPT
+    idempotency_s: Annotated[
+        float, Meta(gt=0, description="How long the answer to a request with an `Idempotency-Key` is kept.")
+    ] = 86_400.0
     models_refresh_s: Annotated[float, Meta(gt=0, description="How often hosts are asked for their models.")] = 300.0
     sqlite_sync: Annotated[
         Literal["off", "normal", "full"],

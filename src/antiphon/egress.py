@@ -24,6 +24,8 @@ KEEPALIVE_S: Final = 4.0
 CONNECT_RETRIES_MAX: Final = 2
 BACK_OFF_S: Final = 0.05
 BODY_BYTES_MAX: Final = 64 * 1024 * 1024
+PIECE_BYTES_MAX: Final = 32 * 1024
+"""A piece lies in several buffers at once on its way to a client who does not read."""
 
 _NEVER_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _NOT_WORTH_A_RETRY = (aiohttp.ClientSSLError, aiohttp.ClientConnectorCertificateError)
@@ -63,6 +65,7 @@ class LiveTransport:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
             cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=PIECE_BYTES_MAX,
             headers=_HEADERS,
             skip_auto_headers=("Content-Type",),
         )
@@ -106,9 +109,9 @@ class _Answer:
         self._expired = False
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body as the network delivers it: what arrived together is one piece."""
+        """The body as the network delivers it: what arrived together is one piece, up to `PIECE_BYTES_MAX`."""
         loop = asyncio.get_running_loop()
-        now, read = loop.time, self._response.content.readany
+        now, read = loop.time, functools.partial(self._response.content.read, PIECE_BYTES_MAX)
         # One timer per answer, not one per piece: it looks back when it fires.
         self._timer = loop.call_later(self._request.timeouts.idle_s, self._look, loop)
         try:

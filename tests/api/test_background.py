@@ -3,7 +3,7 @@
 import http.client
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 
 from antiphon.testing.host import HANG, Call, Gate, Host, Raw, Reply, status
 from antiphon.testing.rules import check
-from antiphon.testing.server import Server, running
+from antiphon.testing.server import Server, running, until
 
 MODEL = "scripted/scripted-model"
 WAIT_S = 10.0
@@ -25,15 +25,6 @@ def ended(server: Server, id: str) -> dict[str, Any]:
     return until(
         lambda: server.get(f"/responses/{id}").json, lambda got: got["status"] not in ("queued", "in_progress")
     )
-
-
-def until(look: Callable[[], Any], good: Callable[[Any], bool]) -> Any:
-    """What is seen once it is good."""
-    deadline = time.monotonic() + WAIT_S
-    while not good(seen := look()):
-        assert time.monotonic() < deadline, seen
-        time.sleep(0.005)
-    return seen
 
 
 def follow(server: Server, id: str, after: int | None = None) -> bytes:

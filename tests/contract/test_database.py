@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import conversations_suite
+import idempotency_suite
 import stores_suite
 import workers_suite
 from antiphon.stores.database import Database
@@ -30,7 +31,9 @@ async def test_database(case: database_suite.Case, database: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [*stores_suite.CASES, *conversations_suite.CASES, *workers_suite.CASES], ids=lambda case: case.__name__
+    "case",
+    [*stores_suite.CASES, *conversations_suite.CASES, *workers_suite.CASES, *idempotency_suite.CASES],
+    ids=lambda case: case.__name__,
 )
 async def test_stores(case: stores_suite.Case, database: Database) -> None:
     """Each case of the suite says its own behaviour."""

@@ -56,6 +56,7 @@ HEAVY = {
     ("testing/rules.py", "pydantic"): "likewise",
     ("engine/seal.py", "cryptography.exceptions"): "50 ms, and only servers that seal reasoning pay for it",
     ("engine/seal.py", "cryptography.hazmat.primitives.ciphers.aead"): "likewise",
+    ("api/idempotency.py", "cryptography.hazmat.primitives.ciphers.aead"): "likewise, for requests under a key",
     ("stores/blobs.py", "antiphon.stores.s3"): "an extra; 15 MB",
     ("models/tokens.py", "splintr"): "a vocabulary of several MB, for estimates only",
 }

@@ -32,9 +32,11 @@ NO_UNIT_TEST = {
     "clock.py": "three lines",
     "exchange.py": "the seam's types; tests/unit/test_egress.py and tests/replay",
     "settings.py": "tests/unit/test_config.py",
+    "limits.py": "a record; tests/api/test_limits.py tests each",
     "auth/principal.py": "a record",
     "models/base.py": "records and protocols",
     "engine/run.py": "a record",
+    "engine/journal.py": "tests/unit/engine/test_emit.py shows streams again from it",
 }
 TESTED_ELSEWHERE = {
     "api": "tests/api judges the running server",

@@ -29,7 +29,7 @@ def test_a_host_that_is_no_address_is_told(tmp_path: Path) -> None:
 async def test_a_folder_that_cannot_be_used_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError) as error:
-        async with app.opened(Config(data_dir=str(tmp_path / "file"))):
+        async with app.opened(Config(data_dir=str(tmp_path / "file")), []):
             raise AssertionError("nothing was opened")
     assert error.value.problems == [f"data_dir: {tmp_path}/file cannot be used: File exists."]
 

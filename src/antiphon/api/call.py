@@ -11,7 +11,8 @@ from antiphon.auth.principal import ANYONE, Principal
 from antiphon.errors import TooLarge
 from antiphon.models.base import NO_ACCESS, Access
 
-if TYPE_CHECKING:  # these two name `Call` themselves
+if TYPE_CHECKING:  # these name `Call` themselves
+    from antiphon.api.idempotency import Execution
     from antiphon.api.route import Route
     from antiphon.api.services import Services
 
@@ -24,6 +25,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 JSON = b"application/json"
 SWITCHING = 101
+PIECE_BYTES_MAX = 64 * 1024
+"""What the server is given at once."""
 WARNINGS_MAX = 20
 WARNING_CHARS_MAX = 120
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
@@ -33,15 +36,18 @@ class Call(Generic[Body, Query]):
     """A request with its body and query decoded, and what a handler needs to answer it.
 
     `Call[CreateConversation, None]` is one that has a body and no query. `seed` makes ids that belong to this request
-    reproducible; `access` is what the client's headers say about the model host.
+    reproducible; `access` is what the client's headers say about the model host; `execution` is there if the client
+    sent an `Idempotency-Key`.
     """
 
     __slots__ = (
+        "_halfway",
         "_receive",
         "_send",
         "access",
         "body",
         "complete",
+        "execution",
         "gone",
         "headers",
         "pattern",
@@ -75,6 +81,8 @@ class Call(Generic[Body, Query]):
         self.started = False
         self.gone = False
         self.complete = False
+        self._halfway = False
+        self.execution: Execution | None = None
 
     @property
     def method(self) -> str:
@@ -109,6 +117,11 @@ class Call(Generic[Body, Query]):
         if text not in self.warnings:
             self.warnings.append(text)
 
+    def fails(self) -> None:
+        """Says that the answer tells of a failure although its status does not: it is not kept for a retry."""
+        if self.execution is not None:
+            self.execution.fails()
+
     # ------------------------------------------------------------ the request
 
     async def read(self, bytes_max: int) -> bytes:
@@ -133,6 +146,8 @@ class Call(Generic[Body, Query]):
             size += len(piece)
             if size > bytes_max:
                 raise _too_large(bytes_max)
+            if self.execution is not None:
+                self.execution.body.feed(piece)
             yield piece
             more = message.get("more_body", False)
 
@@ -141,15 +156,30 @@ class Call(Generic[Body, Query]):
     async def until_gone(self, work: Coroutine[Any, Any, T], *, detach: bool = False) -> T:
         """Does the work while the client waits; the body must have been read.
 
-        If the client leaves, `Gone` is raised, and the work is cancelled at once or, if `detach` is set, goes on.
+        If the client leaves, `Gone` is raised, and the work is cancelled at once or, if `detach` is set, goes on. One
+        that will ask again under its key is answered then: detached work ends as if the client were there still.
         """
         try:
+            if detach and self.execution is not None:
+                return await self._regardless(work)
             if detach:
                 return await outliving(self._leaving(), work, self.services.tasks)
             return await while_there(self._leaving(), work)
         except Gone:
             self.gone = True
             raise
+
+    async def _regardless(self, work: Coroutine[Any, Any, T]) -> T:
+        watch = asyncio.get_running_loop().create_task(self._leaving())
+        watch.add_done_callback(self._note_gone)
+        try:
+            return await work
+        finally:
+            watch.cancel()
+
+    def _note_gone(self, watch: asyncio.Task[None]) -> None:
+        if not watch.cancelled():
+            self.gone = True
 
     async def _leaving(self) -> None:
         """Ends when the client leaves before it has its whole answer."""
@@ -162,23 +192,61 @@ class Call(Generic[Body, Query]):
         self, status: int, body: bytes, *, media: bytes = JSON, headers: Sequence[tuple[bytes, bytes]] = ()
     ) -> None:
         """The whole answer."""
-        await self.start(status, [(b"content-type", media), (b"content-length", b"%d" % len(body)), *headers])
-        self.complete = True
-        await self._send({"type": "http.response.body", "body": body})
+        head = [(b"content-type", media), (b"content-length", b"%d" % len(body)), *headers]
+        execution, self.execution = self.execution, None
+        if execution is not None:  # what a retry is to be given is kept before anything of it is seen
+            execution.starts(status, [*head, *self._warned()])
+            await execution.writes(self, body, more=False)
+        await self.start(status, head)
+        await self.write(body, more=False)
 
     async def start(self, status: int, headers: Headers) -> None:
         """The head of the answer."""
+        headers += self._warned()
+        if self.execution is not None:
+            self.execution.starts(status, headers)
+        self.started = True
         if self.gone:
             return
-        self.started = True
         self.status = status
-        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._marks()]})
+        headers.append((b"x-request-id", self.request_id.encode()))
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, body: bytes, *, more: bool = True) -> None:
         """A piece of the answer. Returns when the client has room for more; does nothing once it is gone or has all."""
+        if self.execution is not None:
+            await self.execution.writes(self, body, more=more)
         if not self.gone and not self.complete:
             self.complete = not more
-            await self._send({"type": "http.response.body", "body": body, "more_body": more})
+            if len(body) > PIECE_BYTES_MAX:
+                await self._write_in_pieces(body, more=more)
+            else:
+                await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def _write_in_pieces(self, body: bytes, *, more: bool) -> None:
+        """The server copies what it is given, whether or not the client takes it."""
+        self._halfway = True
+        for at in range(0, len(body), PIECE_BYTES_MAX):
+            end = at + PIECE_BYTES_MAX
+            await self._send({"type": "http.response.body", "body": body[at:end], "more_body": more or end < len(body)})
+        self._halfway = False
+
+    def write_at_once(self, body: bytes) -> None:
+        """A piece of an answer that has begun and not ended, if the client has room for it now; else it is left out.
+
+        It is no part of the answer that a retry is given. The server's `send` waits for room before it writes: what
+        would have to wait has written nothing yet.
+        """
+        if self.started and not (self.gone or self.complete or self._halfway):
+            sending = self._send({"type": "http.response.body", "body": body, "more_body": True}).__await__()
+            try:
+                next(sending)
+            except StopIteration:
+                return
+            sending.close()
+
+    def _warned(self) -> Headers:
+        return [(b"x-antiphon-warnings", _header(self.warnings))] if self.warnings else []
 
     async def accept(self) -> tuple[Receive, Send]:
         """Opens the WebSocket that the client asks for, and returns its two ends. Raises `Gone` if the client left."""
@@ -186,17 +254,12 @@ class Call(Generic[Body, Query]):
             raise Gone
         self.started, self.status = True, SWITCHING
         try:
-            await self._send({"type": "websocket.accept", "headers": self._marks()})
+            await self._send(
+                {"type": "websocket.accept", "headers": [(b"x-request-id", self.request_id.encode()), *self._warned()]}
+            )
         except OSError as error:
             raise Gone from error
         return self._receive, self._send
-
-    def _marks(self) -> Headers:
-        """What the head of every answer has."""
-        marks = [(b"x-request-id", self.request_id.encode())]
-        if self.warnings:
-            marks.append((b"x-antiphon-warnings", _header(self.warnings)))
-        return marks
 
 
 def _too_large(bytes_max: int) -> TooLarge:

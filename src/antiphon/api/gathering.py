@@ -1,4 +1,4 @@
-"""The server's side of a connection: what an answer consists of at one moment leaves in one write.
+"""The server's side of a connection: one write for all that is ready, and an end for clients that take nothing.
 
 uvicorn writes head, body and end apart, and each write is a system call and a packet of its own: a third of the cost of
 a small answer.
@@ -42,3 +42,34 @@ class GatheringTransport:
         if held:
             self._held, self._held_bytes = [], 0
             self._transport.write(held[0] if len(held) == 1 else b"".join(held))
+
+
+class Patience:
+    """Disconnects a client that has taken nothing for `reader_s` seconds of what waits for it.
+
+    It begins when the transport asks to be given no more, which fast readers rarely make it do: events pay nothing.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, reader_s: float) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._reader_s = reader_s
+        self._waiting_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """Something waits that the client does not take."""
+        self._waiting_bytes = self._transport.get_write_buffer_size()
+        self._timer = self._loop.call_later(self._reader_s, self._look)
+
+    def end(self) -> None:
+        """The client has taken enough, or is gone."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        if self._transport.get_write_buffer_size() < self._waiting_bytes:
+            self.begin()
+        else:
+            self._transport.abort()

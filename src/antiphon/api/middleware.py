@@ -18,7 +18,7 @@ from antiphon.api.route import SOCKET, Route
 from antiphon.api.services import Services
 from antiphon.api.tasks import Gone
 from antiphon.config import ConfigError
-from antiphon.errors import ApiError, Internal, Unavailable
+from antiphon.errors import ApiError, Internal, RateLimited, Unavailable
 from antiphon.telemetry import RequestEnded, brief
 
 log = logging.getLogger("antiphon.api")
@@ -27,6 +27,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Opening = Callable[[], AbstractAsyncContextManager[Services]]
 CALL = "antiphon.call"
 CLIENT_LEFT = 499
+ALWAYS = frozenset({"/health", "/v1/health", "/ready"})
+"""Paths that are answered however many requests are running: who is asked so would be taken for dead."""
+CROWDED_RETRY_S = 1
 _SANE = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -38,6 +41,7 @@ class Outermost:
         self._routes = routes
         self._opening = opening
         self._services: Services | None = None
+        self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request, one WebSocket, or the server's own start and end."""
@@ -57,7 +61,10 @@ class Outermost:
         call.routes = self._routes
         call.scope[CALL] = call
         failure = ""
+        self._running += 1
         try:
+            if self._running > services.config.limits.requests_running_max:
+                _refuse_crowd(call)
             await self._app(*request)
         except Gone:
             call.status = CLIENT_LEFT
@@ -73,6 +80,7 @@ class Outermost:
             _log(call, error)
             await _refuse(call, internal(call.request_id))
         finally:
+            self._running -= 1
             ended = RequestEnded(
                 method=call.method,
                 route=call.pattern,
@@ -116,6 +124,14 @@ async def _refuse(call: Call[Any, Any], error: ApiError) -> None:
         return
     status, body, headers = refusal(error)
     await call.reply(status, body, headers=headers)
+
+
+def _refuse_crowd(call: Call[Any, Any]) -> None:
+    """Before the body is read: more than so many at once would only take each other's memory."""
+    if call.path not in ALWAYS:
+        most = call.services.config.limits.requests_running_max
+        message = f"This server works on {most} requests at a time, and has as many; try again shortly."
+        raise RateLimited(message, code="too_many_requests_running", retry_after_s=CROWDED_RETRY_S)
 
 
 def _log(call: Call[Any, Any], error: Exception) -> None:

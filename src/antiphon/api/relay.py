@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from antiphon.api.sse import DONE
+from antiphon.api.sse import DONE, MARK
 from antiphon.egress import read_whole
 from antiphon.errors import ApiError, Upstream
 from antiphon.exchange import Incoming
@@ -19,7 +19,6 @@ from antiphon.models.chat_errors import broken
 
 DRAIN_S: Final = 0.5
 """How long the end of the connection's answer is awaited after `[DONE]`; with it, the connection can be used again."""
-MARK: Final = b"[DONE]"
 
 _encode = msgspec.json.Encoder().encode
 _members = msgspec.json.Decoder(dict[str, Raw])

@@ -1,9 +1,10 @@
 """The Responses resource: create, retrieve, list, delete, input items, token count."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncGenerator
-from typing import Annotated, Any
+from collections.abc import AsyncGenerator, Iterator
+from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
@@ -19,14 +20,16 @@ from antiphon.engine.perform import perform
 from antiphon.engine.prepare import prepare, prepare_count
 from antiphon.engine.record import enqueue
 from antiphon.engine.run import Caller, commands
-from antiphon.errors import InvalidRequest
+from antiphon.errors import InvalidRequest, NotFound
 from antiphon.models.tokens import count_tokens
 from antiphon.wire.base import Deleted, Page
-from antiphon.wire.events import TERMINAL, Event, frame
+from antiphon.wire.events import TERMINAL, Event, ResponseCancelled, ResponseFailed, frame
 from antiphon.wire.items import Item
 from antiphon.wire.responses import CountInputTokens, CreateResponse, Includable, InputTokens, ListQuery, Response
 
 log = logging.getLogger("antiphon.api")
+UNSUCCESSFUL: Final = ("failed", "cancelled")
+TOGETHER_BYTES_MAX: Final = 64 * 1024
 
 
 class RetrieveQuery(Struct, kw_only=True):
@@ -42,21 +45,26 @@ class RetrieveQuery(Struct, kw_only=True):
 async def create_response(call: Call[CreateResponse, None]) -> Response | EventStream:
     """Create a model response, streamed or whole."""
     engine = call.services.engine
+    if call.execution is not None and call.execution.begun is not None:
+        with contextlib.suppress(NotFound):  # it had not come as far as being stored
+            return await _gone_on_with(call, call.execution.begun)
     caller = Caller(owner=call.owner, access=call.access, seed=call.seed)
     run = await prepare(engine, call.body, caller)
     for name in run.warnings:
         call.warn(f"not obeyed: {name}")
     if run.warnings:
         log.info("parameters not obeyed", extra={"names": run.warnings, "request_id": call.request_id})
+    stored = run.response.store
+    if stored and call.execution is not None:
+        await call.execution.names(run.response.id)
     if run.response.background:
         response = await enqueue(engine, run)
-        return EventStream(_frames(follow(engine, call.owner, response.id))) if call.body.stream else response
-    stored = run.response.store
+        return EventStream(_frames(call, follow(engine, call.owner, response.id))) if call.body.stream else response
     patience_s = call.services.config.response_patience_s if call.body.stream else None
     events = perform(engine, run, patience_s=patience_s, shown=bool(call.body.stream))
     if call.body.stream:
-        return EventStream(_frames(events), detach=stored)
-    return await call.until_gone(_last(events), detach=stored)
+        return EventStream(_frames(call, events), detach=stored)
+    return await _whole(call, events, detach=stored)
 
 
 @route("GET", "/v1/responses/{response_id}", query=RetrieveQuery, answer=Response, events=Event)
@@ -69,7 +77,7 @@ async def get_response(call: Call[None, RetrieveQuery]) -> Response | EventStrea
         response = await call.services.responses.get(call.owner, response_id)
         return replace(response, output=[_seen(call, item, query.include) for item in response.output])
     after = -1 if query.starting_after is None else query.starting_after
-    return EventStream(_frames(follow(call.services.engine, call.owner, response_id, after=after)))
+    return EventStream(_frames(call, follow(call.services.engine, call.owner, response_id, after=after)))
 
 
 @route("POST", "/v1/responses/{response_id}/cancel", answer=Response)
@@ -114,24 +122,62 @@ async def count_input_tokens(call: Call[CountInputTokens, None]) -> InputTokens:
     return InputTokens(input_tokens=await asyncio.to_thread(count_tokens, request))
 
 
+async def _gone_on_with(call: Call[CreateResponse, None], response_id: str) -> Response | EventStream:
+    """What a process that died had begun for the same request: another goes on with it, so nothing is paid for twice.
+
+    Raises `NotFound` if there is no such response.
+    """
+    response = await call.services.responses.get(call.owner, response_id)
+    batches = follow(call.services.engine, call.owner, response_id)
+    if call.body.stream:
+        return EventStream(_frames(call, batches), detach=True)
+    return response if response.background else await _whole(call, batches, detach=True)
+
+
+async def _whole(
+    call: Call[CreateResponse, None], batches: AsyncGenerator[list[Event], None], *, detach: bool
+) -> Response:
+    response = await call.until_gone(_last(batches), detach=detach)
+    if response.status in UNSUCCESSFUL:
+        call.fails()
+    return response
+
+
 def _seen(call: Call[Any, Any], item: Item, include: list[Includable]) -> Item:
     return visible(item, include, call.services.engine.sealer.seal)
 
 
-async def _frames(batches: AsyncGenerator[list[Event], None]) -> AsyncGenerator[bytes, None]:
-    """What is ready together is written together; `[DONE]` goes with the terminal event."""
+async def _frames(call: Call[Any, Any], batches: AsyncGenerator[list[Event], None]) -> AsyncGenerator[bytes, None]:
+    """What is ready together is written together, as far as it is small; `[DONE]` goes with the terminal event."""
     done = False
     try:
         async for batch in batches:
-            frames = [frame(event) for event in batch]
             if batch and isinstance(batch[-1], TERMINAL):
-                frames.append(DONE)
                 done = True
-            yield b"".join(frames)
+                if isinstance(batch[-1], ResponseFailed | ResponseCancelled):
+                    call.fails()
+            for frames in _framed(batch):
+                yield frames
         if not done:
             yield DONE
     finally:
         await batches.aclose()
+
+
+def _framed(batch: list[Event]) -> Iterator[bytes]:
+    """A batch's frames. Large ones one by one: a reader who takes none of them has the next not yet encoded."""
+    frames: list[bytes] = []
+    size = 0
+    for event in batch:
+        one = frame(event)
+        frames.append(one)
+        size += len(one)
+        if size > TOGETHER_BYTES_MAX and event is not batch[-1]:
+            yield b"".join(frames)
+            frames, size = [], 0
+    if batch and isinstance(batch[-1], TERMINAL):
+        frames.append(DONE)
+    yield b"".join(frames)
 
 
 async def _last(batches: AsyncGenerator[list[Event], None]) -> Response:

@@ -17,6 +17,7 @@ from msgspec import NODEFAULT, Raw
 
 from antiphon.api.access import access_from
 from antiphon.api.call import Call
+from antiphon.api.idempotency import KEY, SAFE
 from antiphon.api.query import QueryDecoder, pairs
 from antiphon.errors import InvalidRequest, misfit
 
@@ -83,12 +84,24 @@ class Route:
         )
 
     async def serve(self, call: Call[Any, Any]) -> None:
-        """Decodes the request, handles it, and sends the answer."""
-        config = call.services.config
+        """Decodes the request, handles it, and sends the answer; under a client's key, once."""
+        limits = call.services.config.limits
         call.pattern = self.path
-        call.access = access_from(call.headers, call.warn, recorded=bool(config.recordings))
+        if self.method == SOCKET:
+            await self._execute(call)
+            return
+        if self._body is not None:
+            call.raw = await call.read(limits.body_bytes_max)
+        if KEY not in call.headers or self.method in SAFE:
+            await self._execute(call)
+        else:
+            arriving_bytes_max = None if self.form is None else limits.file_bytes_max + limits.body_bytes_max
+            await call.services.once.serve(call, self._execute, arriving_bytes_max=arriving_bytes_max)
+
+    async def _execute(self, call: Call[Any, Any]) -> None:
+        recorded = bool(call.services.config.recordings)
+        call.access = access_from(call.headers, call.warn, recorded=recorded)
         if self._body is not None and self.method != SOCKET:
-            call.raw = await call.read(config.limits.body_bytes_max)
             call.body = self._decode(self._body, call)
         query: bytes = call.scope["query_string"]
         if self._query is not None:

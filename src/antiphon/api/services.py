@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable
 
 from msgspec import Struct
 
+from antiphon.api.idempotency import Once
+from antiphon.api.sse import KeepAlive
 from antiphon.api.tasks import Tasks
 from antiphon.clock import Clock
 from antiphon.config import Config
@@ -14,6 +16,7 @@ from antiphon.replay.llama_stack import NumberedIds
 from antiphon.stores.completions import Completions
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.files import Files
+from antiphon.stores.idempotency import Idempotency
 from antiphon.stores.responses import Responses
 from antiphon.telemetry import Telemetry
 
@@ -32,5 +35,8 @@ class Services(Struct, frozen=True, kw_only=True):
     files: Files
     test_ids: NumberedIds
     tasks: Tasks
+    alive: KeepAlive
+    idempotency: Idempotency
+    once: Once
     ready: Callable[[], Awaitable[list[str]]]
     telemetry: Telemetry

@@ -1,12 +1,23 @@
-"""Server-sent events: batches of finished frames, written as they come, one write a batch."""
+"""Server-sent events: batches of finished frames, written as they come, one write a batch.
 
+Where nothing happens for a while, a comment says that the stream lives: proxies close connections that are silent.
+"""
+
+import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
-from antiphon.api.call import Call
 from antiphon.api.errors import Headers
 
+if TYPE_CHECKING:
+    from antiphon.api.call import Call
+
 DONE = b"data: [DONE]\n\n"
+MARK: Final = b"[DONE]"
+COMMENT: Final = b": keep-alive\n\n"
+TICKS: Final = 4
+"""How often within the time after which a comment is due the open streams are looked at."""
+_FRAME_ENDS = (b"\n\n", b"\r\n\r\n")
 LLAMA_STACK = b"x-llamastack-client-version"
 """Sent by Llama Stack's clients, which until 0.7 take every line for JSON and fail at `[DONE]`."""
 
@@ -21,25 +32,75 @@ class EventStream:
     def __init__(self, batches: AsyncGenerator[bytes, None], *, detach: bool = False) -> None:
         self.batches = batches
         self.detach = detach
+        self.latest = b""
 
-    async def answer(self, call: Call[Any, Any]) -> None:
+    async def answer(self, call: "Call[Any, Any]") -> None:
         """Sends all of it."""
         await call.until_gone(self._pump(call), detach=self.detach)
 
-    async def _pump(self, call: Call[Any, Any]) -> None:
+    async def _pump(self, call: "Call[Any, Any]") -> None:
+        alive, batch = call.services.alive, b""
         try:
             async for batch in self.batches:
                 if not call.started:
                     await call.start(200, _head())
+                    alive.add(self, call)
+                self.latest = batch
                 # The last batch closes the answer in the same write. What the generator still does, nobody waits for.
                 last = batch.endswith(DONE)
                 spared = last and LLAMA_STACK in call.headers
                 await call.write(batch[: -len(DONE)] if spared else batch, more=not last)
         finally:
+            alive.discard(self)
             await self.batches.aclose()
         if not call.started:
             await call.start(200, _head())
+        if MARK not in batch[-len(DONE) :]:
+            call.fails()  # something went wrong on the way
         await call.write(b"", more=False)
+
+
+class KeepAlive:
+    """The open streams of a process, and the one timer that looks for silent ones: events pay nothing for it."""
+
+    def __init__(self, silent_s: float) -> None:
+        self._tick_s = silent_s / TICKS
+        self._open: dict[EventStream, _Silence] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, stream: EventStream, call: "Call[Any, Any]") -> None:
+        """Watches over a stream whose head was sent."""
+        self._open[stream] = _Silence(call)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._tick)
+
+    def discard(self, stream: EventStream) -> None:
+        """Forgets a stream."""
+        self._open.pop(stream, None)
+
+    def _tick(self) -> None:
+        for stream, silence in self._open.items():
+            silence.look(stream)
+        self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._tick) if self._open else None
+
+
+class _Silence:
+    """For how many ticks a stream has said nothing."""
+
+    def __init__(self, call: "Call[Any, Any]") -> None:
+        self._call = call
+        self._ticks = 0
+        self._between_frames = False
+
+    def look(self, stream: EventStream) -> None:
+        """Says that the stream lives, if nothing was said for long enough and the last frame is whole."""
+        if stream.latest:
+            self._between_frames = stream.latest.endswith(_FRAME_ENDS)
+            self._ticks, stream.latest = 0, b""
+        self._ticks += 1
+        if self._ticks >= TICKS and self._between_frames:
+            self._ticks = 0
+            self._call.write_at_once(COMMENT)
 
 
 def _head() -> Headers:

@@ -10,11 +10,11 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from antiphon.config import Background
 from antiphon.engine.perform import resume
 from antiphon.engine.restore import restored
 from antiphon.engine.run import Engine
 from antiphon.errors import ApiError, NotFound
+from antiphon.limits import Background
 from antiphon.stores import runs
 from antiphon.stores.signals import QUEUE
 from antiphon.stores.workers import Workers

@@ -46,10 +46,9 @@ class Control:
 
     async def wait(self, work: Awaitable[T]) -> T:
         """The work's result. Raises `Stopped` instead, at once, when the run is told to stop, and if it was before."""
-        if self._stop is not None:
-            if asyncio.iscoroutine(work):
-                work.close()
-            raise Stopped(self._stop)
+        if self._stop is not None and asyncio.iscoroutine(work):
+            work.close()
+        self.check()
         task = self._waiting = asyncio.current_task()
         try:
             return await work
@@ -61,6 +60,11 @@ class Control:
             raise
         finally:
             self._waiting = None
+
+    def check(self) -> None:
+        """Raises `Stopped` if the run was told to stop."""
+        if self._stop is not None:
+            raise Stopped(self._stop)
 
     def _told(self) -> Stop | None:
         return self._stop

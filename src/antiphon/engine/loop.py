@@ -99,6 +99,7 @@ class _Calls:
 
     async def batches(self) -> AsyncGenerator[list[ModelEvent], None]:
         """What the model says, and what becomes of a summary. Raises `Stopped` as soon as the run is told to stop."""
+        self._control.check()
         if self._opening is None:
             self._opening = asyncio.ensure_future(self._first())
         self._answer = await self._control.wait(self._opening)

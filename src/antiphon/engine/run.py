@@ -6,11 +6,12 @@ from types import MappingProxyType
 from msgspec import Struct
 
 from antiphon.clock import Clock
-from antiphon.config import COMPACTION_PROMPT, Background, Limits
+from antiphon.config import COMPACTION_PROMPT
 from antiphon.engine.control import Control
 from antiphon.engine.emit import Emitter
 from antiphon.engine.seal import Sealer
 from antiphon.ids import NewId
+from antiphon.limits import Background, Limits
 from antiphon.models.base import Access, ModelRequest
 from antiphon.models.catalog import Catalog
 from antiphon.stores.conversations import Conversations

@@ -101,6 +101,7 @@ class Sqlite:
         self._tasks: set[asyncio.Task[None]] = set()
         self._flushing = self._paused = self._closed = False
         self._log_bytes_max = LOG_BYTES_MAX
+        self._inode = 0  # of the log, once something was written
         self._reader = ThreadPoolExecutor(1, "sqlite-reader")
         self._disk = ThreadPoolExecutor(1, "sqlite-disk")
 
@@ -165,20 +166,33 @@ class Sqlite:
         """Commits a group of what has gathered. Is due whenever something has, unless commits are paused."""
         loop = asyncio.get_running_loop()
         group = self._gathered[:GROUP_MAX]
+        outcomes: list[Outcome]
         try:
+            self._check_files()
             outcomes = run_group(self._writing, [write.statements for write in group])
+        except Unavailable as error:
+            outcomes = [error for _ in group]
         except sqlite3.Error as error:
             if _is(error, sqlite3.SQLITE_BUSY) and loop.time() - group[0].since_s < BUSY_TIMEOUT_S:
                 loop.call_later(_BUSY_PAUSE_S, self._commit)
                 return
             outcomes = [translate(error) for _ in group]
+        log_bytes = 0 if self._log is None else _inode_and_size(self._log)[1]
         del self._gathered[: len(group)]
         self._acknowledge(list(zip(group, outcomes, strict=True)))
-        if self._log is not None and _size_bytes(self._log) > self._log_bytes_max:
+        if self._log is not None and log_bytes > self._log_bytes_max:
             self._paused = True
             self._start(self._checkpoint(self._log))
         elif self._gathered:
             loop.call_soon(self._commit)
+
+    def _check_files(self) -> None:
+        """Raises `Unavailable` if the log is not the one that is open: SQLite would write on into a nameless file."""
+        if self._log is not None:
+            inode, _ = _inode_and_size(self._log)
+            self._inode = self._inode or inode
+            if inode != self._inode:
+                raise Unavailable("The database is not available: its files were removed or replaced.")
 
     def _acknowledge(self, results: list[_Result]) -> None:
         if self._log is None or not self._full:
@@ -204,7 +218,7 @@ class Sqlite:
     async def _checkpoint(self, log: str) -> None:
         """Copies the log into the database while transactions gather, then goes on with them."""
         await asyncio.get_running_loop().run_in_executor(self._disk, _checkpoint, self._writing)
-        size_bytes = _size_bytes(log)
+        _, size_bytes = _inode_and_size(log)
         # A long read may have kept the log from starting anew: then not at every commit from now on.
         self._log_bytes_max = LOG_BYTES_MAX if size_bytes <= LOG_BYTES_MAX else 2 * size_bytes
         self._paused = False
@@ -323,11 +337,12 @@ def _fsync(path: str) -> None:
         os.close(file)
 
 
-def _size_bytes(path: str) -> int:
+def _inode_and_size(path: str) -> tuple[int, int]:
     try:
-        return os.stat(path).st_size  # noqa: PTH116 - after every commit: a Path costs more than the call
+        found = os.stat(path)  # noqa: PTH116 - after every commit: a Path costs more than the call
     except OSError:
-        return 0
+        return 0, 0
+    return found.st_ino, found.st_size
 
 
 def _stop() -> int:

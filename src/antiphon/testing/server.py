@@ -14,10 +14,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -28,6 +28,12 @@ from antiphon.testing import rules
 
 START_S = 20.0
 """How long a server may take to start before a test has failed."""
+
+
+WAIT_S = 15.0
+"""How long `until` looks before a test has failed."""
+
+T = TypeVar("T")
 
 
 class Got(Struct, frozen=True, kw_only=True):
@@ -146,6 +152,16 @@ def _process(file: Path) -> Iterator[Server]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def until(look: Callable[[], T], good: Callable[[T], Any] = bool) -> T:
+    """What is seen once it is good; looks again and again, for things that no event tells of."""
+    deadline = time.monotonic() + WAIT_S
+    while not good(seen := look()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"after {WAIT_S:g} s there is still {seen!r}")
+        time.sleep(0.005)
+    return seen
 
 
 def _is_ready(server: Server) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from antiphon.api.route import Route
 from antiphon.api.server import application
 from antiphon.api.services import Services
+from antiphon.api.sse import KeepAlive
 from antiphon.api.tasks import Tasks
 from antiphon.clock import replay_clock
 from antiphon.config import Config
@@ -151,6 +152,9 @@ def services(ended: list[Any]) -> Services:
         files=None,
         test_ids=NumberedIds(),
         tasks=Tasks(),
+        alive=KeepAlive(15),
+        idempotency=None,
+        once=None,
         ready=None,
         telemetry=Telemetry(ended.append),
     )

@@ -9,7 +9,9 @@ import pytest
 from antiphon.api.route import route
 from antiphon.api.server import application
 from antiphon.api.sse import EventStream
+from antiphon.config import Config
 from antiphon.errors import Conflict, RateLimited
+from antiphon.limits import Limits
 from antiphon.wire.models import Health
 
 
@@ -173,3 +175,32 @@ async def test_services_are_closed_when_the_server_stops(services) -> None:
 
     await application(opening, [ok])({"type": "lifespan"}, receive, send)
     assert steps == ["opened", "lifespan.startup.complete", "closed", "lifespan.shutdown.complete"]
+
+
+async def test_one_request_more_than_the_limit_is_refused_before_its_body_is_read(app, ended) -> None:
+    gate = asyncio.Event()
+
+    @route("POST", "/wait", answer=Health)
+    async def wait(call):
+        await gate.wait()
+        return Health()
+
+    @route("GET", "/health", answer=Health)
+    async def health(call):
+        return Health()
+
+    running = await app(wait, ok, health, config=Config(limits=Limits(requests_running_max=2)))
+    waiting = [running.begin("POST", "/wait") for _ in range(2)]
+    await asyncio.sleep(0)
+    talk = await running.ask("POST", "/wait", pieces=[b"a", b"b"])
+    assert (talk.status, talk.headers["retry-after"]) == (429, "1")
+    assert (talk.error["type"], talk.error["code"]) == ("rate_limit_error", "too_many_requests_running")
+    assert talk._pieces == [b"a", b"b"]
+    assert (await running.ask("GET", "/ok")).status == 429
+    assert (await running.ask("GET", "/health")).status == 200
+    gate.set()
+    for got, task in waiting:
+        await task
+        assert got.status == 200
+    assert (await running.ask("GET", "/ok")).status == 200
+    assert sorted(each.status for each in ended) == [200, 200, 200, 200, 429, 429]

@@ -8,7 +8,8 @@ from msgspec import Meta, Raw, Struct
 
 from antiphon.api.call import Call
 from antiphon.api.route import route
-from antiphon.config import Config, Limits
+from antiphon.config import Config
+from antiphon.limits import Limits
 
 
 class Part(Struct):

@@ -3,7 +3,7 @@
 import asyncio
 
 from antiphon.api.route import route
-from antiphon.api.sse import DONE, EventStream
+from antiphon.api.sse import COMMENT, DONE, EventStream, KeepAlive
 from antiphon.errors import RateLimited
 
 
@@ -141,3 +141,112 @@ async def test_a_detached_stream_is_read_to_its_end_without_its_client(app) -> N
     assert source.handed == 3
     assert not source.cancelled
     assert talk.body == b"data: 1\n\n"
+
+
+# ---------------------------------------------------------------- signs of life
+
+
+async def comments(talk, count: int) -> None:
+    """Waits until a stream has been given so many comments."""
+    async with asyncio.timeout(5):
+        while sum(message.get("body") == COMMENT for message in talk.sent) < count:
+            talk.said.clear()
+            await talk.said.wait()
+
+
+async def test_a_silent_stream_says_that_it_lives_and_what_it_says_is_whole(app) -> None:
+    source = Source(b"data: 1\n\n", b"data: 2\n\n" + DONE)
+    running = await app(streaming(source), alive=KeepAlive(0.02))
+    talk, task = running.begin("GET", "/stream")
+    await comments(talk, 3)
+    source.go.set()
+    await task
+    assert talk.complete
+    assert talk.body.replace(COMMENT, b"") == b"data: 1\n\ndata: 2\n\n" + DONE
+    assert talk.body.startswith(b"data: 1\n\n: keep-alive\n\n")
+    assert running.services.alive._open == {}
+
+
+async def test_nothing_is_said_before_the_head_nor_in_the_middle_of_a_frame(app) -> None:
+    begun = asyncio.Event()
+
+    async def slow():
+        begun.set()
+        await asyncio.Event().wait()
+        yield b""
+
+    @route("GET", "/slow")
+    async def before_the_head(call):
+        return EventStream(slow())
+
+    @route("GET", "/cut")
+    async def cut(call):
+        return EventStream(Source(b"data: 1\n\nevent: x\n", b"data: 2\n\n")())
+
+    running = await app(streaming(Source(b"data: 1\n\n", DONE)), before_the_head, cut, alive=KeepAlive(0.02))
+    asked = [running.begin("GET", path) for path in ("/slow", "/cut", "/stream")]
+    await begun.wait()
+    (slow_one, _), (cut_one, _), (whole, _) = asked
+    await comments(whole, 3)
+    assert slow_one.sent == []
+    assert cut_one.body == b"data: 1\n\nevent: x\n"
+    for talk, task in asked:
+        talk.leave()
+        await task
+
+
+async def test_a_stream_with_news_and_one_without_a_client_are_told_nothing(app) -> None:
+    source = Source(b"data: 1\n\n", DONE)
+    running = await app(streaming(source, detach=True), streaming_busily(), alive=KeepAlive(0.02))
+    gone, task = running.begin("GET", "/stream")
+    await source.waiting.wait()
+    gone.leave()
+    await task
+    said = len(gone.sent)
+    busy, busily = running.begin("GET", "/busy")
+    await busily
+    assert COMMENT not in busy.body
+    assert len(gone.sent) == said
+    source.go.set()
+    await running.services.tasks.drain(5)
+
+
+def streaming_busily():
+    async def busily():
+        until = asyncio.get_running_loop().time() + 0.1
+        while asyncio.get_running_loop().time() < until:
+            yield b"data: 1\n\n"
+            await asyncio.sleep(0)
+
+    @route("GET", "/busy")
+    async def busy(call):
+        return EventStream(busily())
+
+    return busy
+
+
+async def test_a_client_without_room_is_told_nothing(app) -> None:
+    """uvicorn's `send` waits for room before it writes."""
+    room, source = asyncio.Event(), Source(b"data: 1\n\n", DONE)
+    room.set()
+    running = await app(streaming(source), alive=KeepAlive(0.02))
+    talk, task = running.begin("GET", "/stream")
+    given, attempts = talk.sent.append, asyncio.Event()
+
+    async def send(message):
+        if not room.is_set():
+            attempts.set()
+            await room.wait()
+        given(message)
+
+    await source.waiting.wait()
+    (silence,) = running.services.alive._open.values()
+    room.clear()
+    silence._call._send = send
+    said = len(talk.sent)
+    await asyncio.wait_for(attempts.wait(), 5)
+    assert len(talk.sent) == said
+    room.set()
+    source.go.set()
+    await task
+    assert talk.complete

@@ -5,12 +5,13 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from antiphon.config import Host, Limits
+from antiphon.config import Host
 from antiphon.engine.perform import perform
 from antiphon.engine.prepare import prepare
 from antiphon.engine.run import Caller, Engine, Run
 from antiphon.engine.seal import Sealer
 from antiphon.ids import random_id
+from antiphon.limits import Background, Limits
 from antiphon.models.base import NO_ACCESS, ModelRequest
 from antiphon.models.catalog import Catalog
 from antiphon.stores.conversations import Conversations
@@ -72,7 +73,7 @@ async def bench() -> Callable[..., Bench]:
     database = open_sqlite(None)
     await migrate(database, migrations())
 
-    def make(*scripts: object, **limits: int) -> Bench:
+    def make(*scripts: object, background: Background | None = None, **limits: int) -> Bench:
         provider = ScriptedProvider(*scripts)
         host = Host(name="host", base_url="http://127.0.0.1:1/v1", list_models=False)
         engine = Engine(
@@ -81,6 +82,7 @@ async def bench() -> Callable[..., Bench]:
             conversations=Conversations(database),
             runs=Runs(database, "me"),
             signals=LocalSignals(),
+            background=background or Background(),
             clock=lambda: 1000.0,
             new_id=random_id,
             sealer=Sealer(b"secret"),

@@ -4,13 +4,23 @@ import re
 
 import pytest
 
-from antiphon.stores import completions, conversations, files, items, responses, runs
+from antiphon.stores import completions, conversations, files, idempotency, items, responses, runs
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.sqlite import open_sqlite
 from antiphon.stores.table import Listing, Table
 from antiphon.wire.responses import ListQuery
 
-FOR_ALL_OWNERS = {"_EXPIRED", "_INHERIT", "_LEFT_OVER", "_MINE", "_PURGE", "_RUNNING", "_WAITING", "_WAITING_COUNT"}
+FOR_ALL_OWNERS = {
+    "_CLEAN",
+    "_EXPIRED",
+    "_INHERIT",
+    "_LEFT_OVER",
+    "_MINE",
+    "_PURGE",
+    "_RUNNING",
+    "_WAITING",
+    "_WAITING_COUNT",
+}
 """What a server does at its start and by the way, for nobody in particular."""
 
 OF_WHAT_IS_UNFINISHED = {
@@ -26,7 +36,7 @@ PASSING = {"chain", "page", "v", "w"}
 
 def statements() -> list[tuple[str, str]]:
     found = []
-    for module in (completions, conversations, files, items, responses, runs):
+    for module in (completions, conversations, files, idempotency, items, responses, runs):
         for name, value in vars(module).items():
             sql = value[-1] if isinstance(value, list) and value and isinstance(value[0], str) else value
             if isinstance(sql, str) and re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", sql):

@@ -145,7 +145,7 @@ DEVIATIONS: dict[str, str] = {
             *("image_generation_call.generating", "image_generation_call.in_progress"),
             *("image_generation_call.partial_image", "mcp_call.completed", "mcp_call.failed", "mcp_call.in_progress"),
             *("mcp_call_arguments.delta", "mcp_call_arguments.done", "mcp_list_tools.completed"),
-            *("mcp_list_tools.failed", "mcp_list_tools.in_progress", "output_text.annotation.added", "queued"),
+            *("mcp_list_tools.failed", "mcp_list_tools.in_progress", "output_text.annotation.added"),
             *("reasoning_summary_part.added", "reasoning_summary_part.done", "reasoning_summary_text.delta"),
             *("reasoning_summary_text.done", "shell_call_output_content.delta", "shell_call_output_content.done"),
             *("web_search_call.completed", "web_search_call.in_progress", "web_search_call.searching"),

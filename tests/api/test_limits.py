@@ -1,0 +1,116 @@
+"""Every limit has a named error: what is just within it is served, and one more is not (promise P10)."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antiphon.limits import Limits
+from antiphon.testing.host import Gate, Host, Reply
+from antiphon.testing.server import Got, Server, running
+
+MODEL = "scripted/scripted-model"
+CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
+MOST = 1000
+FEW = 3
+
+
+def body(server: Server, host: Host, more: int) -> Got:
+    start = json.dumps({**CHAT, "user": ""}).encode()[:-2]
+    return server.post("/chat/completions", start + b"x" * (MOST + more - len(start) - 2) + b'"}')
+
+
+def file(server: Server, host: Host, more: int) -> Got:
+    form = (
+        b'--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nuser_data\r\n'
+        b'--b\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n%b\r\n--b--\r\n'
+    )
+    head = {"content-type": "multipart/form-data; boundary=b"}
+    return server.ask("POST", "/v1/files", form % (b"x" * (MOST + more)), headers=head)
+
+
+def answer(server: Server, host: Host, more: int) -> Got:
+    host.default = sized(MOST + more)
+    return server.post("/chat/completions", CHAT)
+
+
+def answer_for_a_retry(server: Server, host: Host, more: int) -> Got:
+    host.default = sized(MOST + more)
+    key = {"idempotency-key": f"key-{more}"}
+    assert server.post("/chat/completions", CHAT, key).status == 200
+    return server.post("/chat/completions", CHAT, key)
+
+
+def input_items(server: Server, host: Host, more: int) -> Got:
+    items = [{"role": "user", "content": "Hi"}] * (FEW + more)
+    return server.post("/responses", {"model": MODEL, "input": items})
+
+
+def tools(server: Server, host: Host, more: int) -> Got:
+    given = [{"type": "function", "name": f"f{number}", "parameters": {}} for number in range(FEW + more)]
+    return server.post("/responses", {"model": MODEL, "input": "Hi", "tools": given})
+
+
+def embedding_inputs(server: Server, host: Host, more: int) -> Got:
+    return server.post("/embeddings", {"model": MODEL, "input": ["Hi"] * (FEW + more)})
+
+
+def requests_running(server: Server, host: Host, more: int) -> Got:
+    """One less than the limit waits for the host, or as many as the limit."""
+    gate = Gate()
+    waiting = [server.connect() for _ in range(FEW - 1 + more)]
+    host.answer(*[Reply(text=["a", gate])] * len(waiting))
+    asked = len(host.calls)
+    for connection in waiting:
+        connection.request("POST", "/v1/completions", json.dumps({"model": MODEL, "prompt": "Hi", "stream": True}))
+    host.called(asked + len(waiting))
+    got = server.get("/models")
+    gate.open()
+    for connection in waiting:
+        assert connection.getresponse().read()
+        connection.close()
+    return got
+
+
+CASES: dict[str, tuple[Callable[[Server, Host, int], Got], int, int, str]] = {
+    "body_bytes_max": (body, MOST, 413, "request_too_large"),
+    "file_bytes_max": (file, MOST, 413, "request_too_large"),
+    "answer_bytes_max": (answer, MOST, 502, "upstream_error"),
+    "idempotent_answer_bytes_max": (answer_for_a_retry, MOST, 409, "idempotent_answer_too_large"),
+    "input_items_max": (input_items, FEW, 400, "array_above_max_length"),
+    "tools_max": (tools, FEW, 400, "array_above_max_length"),
+    "embedding_inputs_max": (embedding_inputs, FEW, 400, "array_above_max_length"),
+    "requests_running_max": (requests_running, FEW, 429, "too_many_requests_running"),
+}
+
+
+def sized(size: int) -> Reply:
+    """A reply whose whole body has so many bytes."""
+    return Reply(text="x" * (size - len(Reply(text="x").body("scripted-model")) + 1))
+
+
+ELSEWHERE = {"socket_bytes_max"}
+"""What is tested in test_sdk_sockets."""
+LIMITS = [(each, each) for each in Limits.__struct_fields__ if each not in ELSEWHERE]
+
+
+@pytest.fixture
+def limited(request: pytest.FixtureRequest, tmp_path: Path, host: Host) -> Iterator[Server]:
+    """A server with one small limit."""
+    settings: dict[str, Any] = {"hosts": {"scripted": {"base_url": host.url, "preset": "custom"}}}
+    settings["limits"] = {request.param: CASES[request.param][1]}
+    with running(settings, tmp_path) as started:
+        yield started
+
+
+@pytest.mark.parametrize(("limited", "limit"), LIMITS, indirect=["limited"])
+def test_what_is_just_within_a_limit_is_served_and_one_more_is_an_error_with_a_name(
+    limited: Server, host: Host, limit: str
+) -> None:
+    ask, most, status, code = CASES[limit]
+    within, beyond = ask(limited, host, 0), ask(limited, host, 1)
+    assert within.status == 200, within.body
+    assert (beyond.status, beyond.json["error"]["code"]) == (status, code), beyond.body
+    assert f" {most} " in beyond.json["error"]["message"]
