@@ -11,6 +11,7 @@ from antiphon.testing.host import Host
 
 if TYPE_CHECKING:
     from antiphon.testing.server import Server
+    from postgres_server import PostgresServer
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "", None)
 
@@ -46,6 +47,23 @@ def session_host() -> Iterator[Host]:
     """The scripted host that the tests of one process share."""
     with Host() as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator["PostgresServer"]:
+    """The PostgreSQL that the tests of one process share."""
+    from postgres_server import postgres_server  # most tests do without it
+
+    with postgres_server() as started:
+        yield started
+
+
+@pytest.fixture
+def postgres_url(postgres: "PostgresServer") -> Iterator[str]:
+    """The URL of an empty database, which goes with the test."""
+    url = postgres.new_database()
+    yield url
+    postgres.drop(url)
 
 
 @pytest.fixture

@@ -32,8 +32,8 @@ from antiphon.stores.conversations import Conversations
 from antiphon.stores.database import Database
 from antiphon.stores.files import Files
 from antiphon.stores.migrate import migrate, migrations
+from antiphon.stores.opening import open_database, open_signals
 from antiphon.stores.responses import Responses
-from antiphon.stores.sqlite import open_sqlite
 from antiphon.telemetry import Counts, Telemetry, log_request
 
 
@@ -87,12 +87,13 @@ async def opened(config: Config) -> AsyncIterator[Services]:
     live = LiveTransport()
     transport = open_transport(_replay_options(config), live)
     config = _with_recorded_hosts(config, transport)
-    database = open_sqlite(_database_path(config), sync=config.sqlite_sync)
+    database = open_database(config)
+    signals = open_signals(config, database)
     catalog = catalog_of(config, transport)
     blobs = _blobs(config)
     services = services_of(config, catalog, database, blobs=blobs)
     try:
-        await migrate(database, migrations())
+        await migrate(database, migrations(database.dialect))
         await services.responses.fail_unfinished(services.clock())
         await services.conversations.release_all()
         # Uploads of an earlier server do not go on: it was the only one.
@@ -104,6 +105,7 @@ async def opened(config: Config) -> AsyncIterator[Services]:
         await catalog.close()
         await transport.close()
         await blobs.close()
+        await signals.close()
         await database.close()
 
 
@@ -148,14 +150,6 @@ def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: 
         ready=missing,
         telemetry=Telemetry(Counts(), log_request),
     )
-
-
-def _database_path(config: Config) -> Path | None:
-    """A replaying server starts from nothing each time, since its ids repeat: it keeps its state in memory."""
-    if config.mode == "replay":
-        return None
-    with settings.state_folder(config) as folder:
-        return folder / "antiphon.db"
 
 
 def _blobs(config: Config) -> Blobs:
