@@ -20,9 +20,10 @@ _STATEMENT_CACHE: Final = 512
 FOREIGN: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, ValueError)
 """What the driver raises. `OSError` covers timeouts; `ValueError`, values that it cannot encode."""
 _DUPLICATE: Final = "23505"
-_READ_ONLY: Final = "25006"
+READ_ONLY: Final = "25006"
+"""The code of what a server refuses that only copies another: the next connection may find the other."""
 _GONE: Final = {
-    _READ_ONLY: "it is read-only",
+    READ_ONLY: "it is read-only",
     "28000": "it does not let this user in",
     "28P01": "it does not take the user's password",
     "3D000": "there is no database of that name",
@@ -126,8 +127,7 @@ def closed() -> Unavailable:
 def refused(connection: Connection, error: Exception) -> ApiError:
     """Our error for one that a call on a connection ended with; a connection that it leaves unusable is given up."""
     broken = isinstance(error, (OSError, asyncpg.InternalClientError))
-    # One that became read-only belongs to a server that is no longer the first: the next may find the new one.
-    if broken or getattr(error, "sqlstate", None) == _READ_ONLY:
+    if broken or getattr(error, "sqlstate", None) == READ_ONLY:
         connection.terminate()
     return translate(error)
 
@@ -140,7 +140,8 @@ def translate(error: Exception) -> ApiError:
         return Unavailable("The database is not available: it does not answer.")
     if isinstance(error, OSError):
         return Unavailable("The database is not available: it cannot be reached.")
-    if isinstance(error, asyncpg.InterfaceError) and "closed" in str(error):
+    # The driver also breaks in its own way when a connection ends between two messages.
+    if isinstance(error, asyncpg.InternalClientError) or "connection is closed" in str(error):
         return failure("08003", "")
     return Internal(f"The database refused a statement: {error}")
 

@@ -51,6 +51,9 @@ class PostgresSignals:
         """Calls `wake` at each signal, until what is returned is called."""
         return self._local.listen(topic, wake)
 
+    def watch(self, *, others: bool) -> None:
+        """Others are always heard: that costs nothing until they speak."""
+
     async def close(self) -> None:
         """Sends what is unsent, if that can be done at once, and closes the connection."""
         self._closing = True
@@ -66,7 +69,9 @@ class PostgresSignals:
             with contextlib.suppress(ApiError, *FOREIGN):
                 connection = await connections.connect(self._url)
                 try:
-                    await connection.add_listener(CHANNEL, self._hear)
+                    await connection.add_listener(
+                        CHANNEL, lambda to, by, _, payload: self._hear(payload, own=by == to.get_server_pid())
+                    )
                     pauses_s = iter(PAUSES_S)
                     await self._speak(connection)
                 finally:
@@ -101,8 +106,8 @@ class PostgresSignals:
             return False
         return True
 
-    def _hear(self, connection: Connection, process: int, _channel: str, payload: str) -> None:
-        if process == connection.get_server_pid():
+    def _hear(self, payload: str, *, own: bool) -> None:
+        if own:
             return
         if payload == _EVERYBODY:
             self._local.send_all()

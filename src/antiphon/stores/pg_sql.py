@@ -25,6 +25,7 @@ DECLARE
   first int;
   n bigint;
 BEGIN
+  counts := array_fill(0, ARRAY[cardinality(statements)]);
   PERFORM set_config('lock_timeout', patience, true);
   FOR k IN 1 .. cardinality(lasts) LOOP
     first := i + 1;

@@ -24,12 +24,7 @@ class PolledSignals:
         self._watching = False
         self._seen = 0
 
-    @property
-    def watching(self) -> bool:
-        """Whether other processes are looked for."""
-        return self._watching
-
-    def watch(self, others: bool) -> None:  # noqa: FBT001 - it is the whole message
+    def watch(self, *, others: bool) -> None:
         """Says whether there are other processes; until then it is believed that there are none."""
         began = others and not self._watching
         self._watching = others

@@ -15,7 +15,7 @@ from msgspec import Struct
 from antiphon.errors import ApiError, Unavailable
 from antiphon.stores import pg_connections as connections
 from antiphon.stores.database import Database, Dialect, Params, Row, Statement
-from antiphon.stores.pg_connections import FOREIGN, LOCKED, Connection, Connections
+from antiphon.stores.pg_connections import FOREIGN, LOCKED, READ_ONLY, Connection, Connections
 from antiphon.stores.pg_sql import CALL, RUN, Work, arguments, check, numbered, work
 
 GROUP_MAX: Final = 32
@@ -149,7 +149,9 @@ async def _run(
     except ApiError as error:
         return [error for _ in group]
     try:
-        row = await connection.fetchrow(CALL, *arguments(group, patience_ms), timeout=timeout_s)
+        counts, failures = await connection.fetchrow(CALL, *arguments(group, patience_ms), timeout=timeout_s)
+        if READ_ONLY in (failures or ()):
+            connection.terminate()
     except FOREIGN as error:
         lost = connections.refused(connection, error)
         if connection.is_closed():
@@ -157,11 +159,11 @@ async def _run(
         return [lost for _ in group]
     finally:
         through.put(connection)
-    return list(_outcomes(group, *row))
+    return list(_outcomes(group, counts, failures or ()))
 
 
-def _outcomes(group: Sequence[Work], counts: list[int] | None, failures: list[str] | None) -> Iterator[Outcome]:
-    failed = {int(place): rest for place, *rest in zip(*[iter(failures or ())] * 4, strict=True)}
+def _outcomes(group: Sequence[Work], counts: list[int], failures: Sequence[str]) -> Iterator[Outcome]:
+    failed = {int(place): rest for place, *rest in zip(*[iter(failures)] * 4, strict=True)}
     start = 0
     for place, each in enumerate(group):
         stop = start + len(each.statements)
@@ -169,7 +171,7 @@ def _outcomes(group: Sequence[Work], counts: list[int] | None, failures: list[st
             index, code, text = failed[place]
             yield None if code in LOCKED else connections.failure_of(code, text, int(index))
         else:
-            yield (counts or [])[start:stop]
+            yield counts[start:stop]
         start = stop
 
 
