@@ -87,7 +87,7 @@ async def reach_database(config: Config) -> Reached:
     finally:
         await database.close()
     missing = sum(step.version not in applied for step in steps)
-    schema = f"{missing} of {len(steps)} migrations missing: the next start applies them" if missing else "up to date"
+    schema = f"lacks {missing} of {len(steps)} migrations, which the next start applies" if missing else "is up to date"
     took_ms = (time.monotonic() - began) * 1000
     detail = f"{url}, PostgreSQL {version[0] if version else ''}, schema {schema}, {took_ms:.0f} ms."
     return Reached(host="database", state="OK", detail=detail)
