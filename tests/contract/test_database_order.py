@@ -12,8 +12,8 @@ from antiphon.errors import Conflict, NotFound
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.database import Database
 from antiphon.stores.migrate import migrate, migrations
-from antiphon.stores.responses import Responses, Turn
 from antiphon.stores.postgres import open_postgres
+from antiphon.stores.responses import Responses, Turn
 from antiphon.stores.sqlite import open_sqlite
 from postgres_server import PostgresServer
 from stores_suite import US, conversation, ids, pages_agree, response, user

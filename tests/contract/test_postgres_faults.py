@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from antiphon.errors import Internal, InvalidRequest, NotFound, Unavailable
-from antiphon.stores import pg_connections, postgres as module
+from antiphon.stores import pg_connections
+from antiphon.stores import postgres as module
 from antiphon.stores.completions import Completions, StoredCompletion
 from antiphon.stores.database import Duplicate, Statement
 from antiphon.stores.migrate import migrate, migrations
@@ -57,6 +58,13 @@ async def numbers(database: Postgres) -> list[int]:
     return [row[0] for row in await database.all("SELECT n FROM numbers ORDER BY n")]
 
 
+async def asleep(database: Postgres, count: int) -> None:
+    """Waits until so many statements sleep."""
+    deadline = asyncio.get_running_loop().time() + 20
+    while await database.one("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") != (count,):
+        assert asyncio.get_running_loop().time() < deadline
+
+
 async def begin_and_finish(responses: Responses, n: int) -> None:
     await responses.begin(US, response(f"resp_{n}"), [user(f"msg_{n}_in")])
     await responses.finish(US, response(f"resp_{n}", assistant(f"msg_{n}_out"), status="completed"), b"journal")
@@ -93,8 +101,7 @@ async def test_a_commit_whose_outcome_is_unknown_is_said_to_be_and_not_repeated(
     database: Postgres, postgres: PostgresServer
 ) -> None:
     writing = asyncio.ensure_future(database.execute(SLOW, (1,)))
-    while not (await database.one("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))[0]:
-        await asyncio.sleep(0)
+    await asleep(database, 1)
     cut(postgres, "wait_event = 'PgSleep'")
     with pytest.raises(Unavailable, match="not known whether"):
         await writing
@@ -279,8 +286,7 @@ async def test_a_migration_of_another_process_is_waited_for(
         Statement("ALTER TABLE numbers ADD COLUMN more BIGINT"),
     ]
     first = asyncio.ensure_future(database.transaction(steps))
-    while not (await database.one("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))[0]:
-        await asyncio.sleep(0)
+    await asleep(database, 1)
     with pytest.raises(Duplicate):
         await other.transaction(steps)
     assert len(await first) == 3
@@ -299,12 +305,11 @@ async def test_there_are_no_more_connections_than_said(database: Postgres) -> No
 
 
 async def test_a_read_that_waits_too_long_for_a_connection_is_told(
-    database: Postgres, monkeypatch: pytest.MonkeyPatch
+    database: Postgres, other: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pg_connections, "BUSY_S", 0.05)
     busy = [asyncio.ensure_future(database.all("SELECT pg_sleep(60)")) for _ in range(READERS)]
-    while not database._reading._free.locked():
-        await asyncio.sleep(0)
+    await asleep(other, READERS)
     with pytest.raises(Unavailable, match="all connections are busy"):
         await database.one("SELECT 1")
     for each in busy:

@@ -50,8 +50,11 @@ Connection = Any
 
 async def connect(url: str, setup: str = "") -> Connection:
     """A connection on which `setup` has run. Raises `Unavailable`."""
+    named = None if "application_name=" in url else {"application_name": "antiphon"}
     try:
-        connection = await asyncpg.connect(url, timeout=CONNECT_S, statement_cache_size=_STATEMENT_CACHE)
+        connection = await asyncpg.connect(
+            url, timeout=CONNECT_S, statement_cache_size=_STATEMENT_CACHE, server_settings=named
+        )
     except FOREIGN as error:
         raise translate(error) from error
     try:
