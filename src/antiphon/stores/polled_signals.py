@@ -45,7 +45,9 @@ class PolledSignals:
     async def close(self) -> None:
         """Looks no more."""
         self._watching = False
-        self._end()
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
 
     def _begin(self) -> None:
         if self._looking is None and self._watching and self._local.heard:
@@ -60,8 +62,3 @@ class PolledSignals:
         self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._look)
         if seen != self._seen:
             self._local.send_all()
-
-    def _end(self) -> None:
-        if self._looking is not None:
-            self._looking.cancel()
-            self._looking = None

@@ -15,7 +15,7 @@ from msgspec import Struct
 from antiphon.errors import ApiError, Unavailable
 from antiphon.stores import pg_connections as connections
 from antiphon.stores.database import Database, Dialect, Params, Row, Statement
-from antiphon.stores.pg_connections import FOREIGN, LOCKED, READ_ONLY, Connection, Connections
+from antiphon.stores.pg_connections import FOREIGN, LOCKED, READ_ONLY, Connections
 from antiphon.stores.pg_sql import CALL, RUN, Work, arguments, check, numbered, work
 
 GROUP_MAX: Final = 32
@@ -62,18 +62,14 @@ class Postgres:
 
     async def one(self, sql: str, params: Params = ()) -> Row | None:
         """The first row."""
-        connection, text = await self._reader(sql, params)
-        try:
-            row = await connection.fetchrow(text, *params, timeout=CALL_S)
-        except FOREIGN as error:
-            raise connections.refused(connection, error) from error
-        finally:
-            self._reading.put(connection)
-        return None if row is None else tuple(row)
+        rows = await self.all(sql, params)
+        return rows[0] if rows else None
 
     async def all(self, sql: str, params: Params = ()) -> list[Row]:
         """All rows, as of one moment."""
-        connection, text = await self._reader(sql, params)
+        check(params)
+        text = numbered(sql, tuple(map(type, params)))
+        connection = await self._reading.take()
         try:
             rows = await connection.fetch(text, *params, timeout=CALL_S)
         except FOREIGN as error:
@@ -111,11 +107,6 @@ class Postgres:
             await asyncio.gather(*self._tasks)
         for each in (self._reading, self._writing, self._waiting):
             await each.close()
-
-    async def _reader(self, sql: str, params: Params) -> tuple[Connection, str]:
-        check(params)
-        text = numbered(sql, tuple(map(type, params)))
-        return await self._reading.take(), text
 
     async def _commit(self) -> None:
         """Commits groups of what has gathered, until nothing has."""
