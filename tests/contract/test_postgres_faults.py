@@ -312,6 +312,7 @@ async def test_a_read_that_waits_too_long_for_a_connection_is_told(
     await asleep(other, READERS)
     with pytest.raises(Unavailable, match="all connections are busy"):
         await database.one("SELECT 1")
+    monkeypatch.undo()
     for each in busy:
         each.cancel()
     await asyncio.gather(*busy, return_exceptions=True)
