@@ -78,12 +78,22 @@ async def test_what_was_acknowledged_is_there_and_nothing_is_half_there_when_con
 ) -> None:
     responses = Responses(database)
     results: list[BaseException | None] = []
-    for start in range(0, 120, 12):
-        some = [asyncio.ensure_future(begin_and_finish(responses, n)) for n in range(start, start + 12)]
-        if start % 24:
-            await asyncio.to_thread(cut, postgres)
-        results += await asyncio.gather(*some, return_exceptions=True)
-    assert {type(result) for result in results} == {type(None), Unavailable}, results
+    some_went_through = asyncio.Event()
+
+    async def work() -> None:
+        while sum(result is not None for result in results) < 30:
+            n = len(results)
+            results.append(asyncio.InvalidStateError("this one has not ended"))
+            results[n] = (await asyncio.gather(begin_and_finish(responses, n), return_exceptions=True))[0]
+            if n % 10 == 0 and results[n] is None:
+                some_went_through.set()
+
+    working = asyncio.gather(*(work() for _ in range(12)))
+    while not working.done():
+        await asyncio.wait((working, asyncio.ensure_future(some_went_through.wait())), return_when="FIRST_COMPLETED")
+        some_went_through.clear()
+        await asyncio.to_thread(cut, postgres)
+    assert {type(result) for result in results} == {type(None), Unavailable}
     for n, result in enumerate(results):
         try:
             found = await responses.get(US, f"resp_{n}")
@@ -94,7 +104,7 @@ async def test_what_was_acknowledged_is_there_and_nothing_is_half_there_when_con
         assert result is not None or found.status == "completed"
         assert ids(found.output) == ([f"msg_{n}_out"] if found.status == "completed" else [])
         assert ids((await responses.input_items(US, f"resp_{n}", ListQuery())).data) == [f"msg_{n}_in"]
-    await begin_and_finish(responses, 1000)
+    await begin_and_finish(responses, len(results))
 
 
 async def test_a_commit_whose_outcome_is_unknown_is_said_to_be_and_not_repeated(
@@ -323,3 +333,16 @@ async def test_transactions_that_gather_share_a_commit(database: Postgres) -> No
     await database.execute("CREATE TABLE times (n BIGINT, commit TIMESTAMPTZ DEFAULT now())")
     await asyncio.gather(*(database.execute("INSERT INTO times (n) VALUES (?)", (n,)) for n in range(10 * GROUP_MAX)))
     assert await database.one("SELECT count(*), count(DISTINCT commit) FROM times") == (10 * GROUP_MAX, 10)
+
+
+async def test_a_driver_that_breaks_in_the_middle_leaves_nobody_waiting(
+    database: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: broken.set_result(context["exception"]))
+    monkeypatch.setattr(database._writing, "take", None)
+    results = await asyncio.gather(*(database.execute(PUT, (n,)) for n in range(3 * GROUP_MAX)), return_exceptions=True)
+    assert {type(result) for result in results} == {Internal}
+    monkeypatch.undo()
+    assert await database.execute(PUT, (1,)) == 1
+    assert isinstance(await broken, TypeError)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from antiphon.errors import ApiError, Unavailable
+from antiphon.errors import ApiError, Internal, Unavailable
 from antiphon.stores import pg_connections as connections
 from antiphon.stores.database import Database, Dialect, Params, Row, Statement
 from antiphon.stores.pg_connections import FOREIGN, LOCKED, READ_ONLY, Connections
@@ -110,16 +110,27 @@ class Postgres:
 
     async def _commit(self) -> None:
         """Commits groups of what has gathered, until nothing has."""
-        while self._gathered:
-            group = self._gathered[:GROUP_MAX]
-            del self._gathered[:GROUP_MAX]
-            outcomes = await _run(self._writing, [write.work for write in group], PATIENCE_MS, timeout_s=CALL_S)
-            for write, outcome in zip(group, outcomes, strict=True):
-                if outcome is None:
-                    self._start(self._commit_alone(write, int(connections.BUSY_S * 1000), CALL_S))
-                else:
-                    _tell(write, outcome)
-        self._committing = False
+        group: list[_Write] = []
+        try:
+            while self._gathered:
+                group = self._gathered[:GROUP_MAX]
+                del self._gathered[:GROUP_MAX]
+                await self._commit_group(group)
+        except BaseException:
+            for write in group + self._gathered:
+                _tell(write, Internal("The database's driver failed."))
+            self._gathered.clear()
+            raise
+        finally:
+            self._committing = False
+
+    async def _commit_group(self, group: Sequence[_Write]) -> None:
+        outcomes = await _run(self._writing, [write.work for write in group], PATIENCE_MS, timeout_s=CALL_S)
+        for write, outcome in zip(group, outcomes, strict=True):
+            if outcome is None:
+                self._start(self._commit_alone(write, int(connections.BUSY_S * 1000), CALL_S))
+            else:
+                _tell(write, outcome)
 
     async def _commit_alone(self, write: _Write, patience_ms: int, timeout_s: float | None) -> None:
         outcome = (await _run(self._waiting, [write.work], patience_ms, timeout_s=timeout_s))[0]
@@ -138,7 +149,7 @@ async def _run(
     try:
         connection = await through.take()
     except ApiError as error:
-        return [error for _ in group]
+        return [type(error)(error.message) for _ in group]
     try:
         counts, failures = await connection.fetchrow(CALL, *arguments(group, patience_ms), timeout=timeout_s)
         if READ_ONLY in (failures or ()):
@@ -147,7 +158,7 @@ async def _run(
         lost = connections.refused(connection, error)
         if connection.is_closed():
             lost = Unavailable(f"{lost.message} It is not known whether the change took place.")
-        return [lost for _ in group]
+        return [type(lost)(lost.message) for _ in group]  # each caller raises one of its own
     finally:
         through.put(connection)
     return list(_outcomes(group, counts, failures or ()))
