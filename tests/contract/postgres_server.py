@@ -62,8 +62,17 @@ class PostgresServer:
 
     def drop(self, url: str) -> None:
         """Removes one, whoever is connected to it."""
-        name = url.partition("?")[0].rpartition("/")[2]
-        self.sql(f"DROP DATABASE {name} WITH (FORCE)")
+        self.sql(f"DROP DATABASE {name_of(url)} WITH (FORCE)")
+
+    def cut(self, url: str, which: str = "true") -> None:
+        """Ends the connections to one."""
+        ours = f"datname = '{name_of(url)}' AND {which}"
+        self.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}")
+
+
+def name_of(url: str) -> str:
+    """The name of a database."""
+    return url.partition("?")[0].rpartition("/")[2]
 
 
 @contextmanager

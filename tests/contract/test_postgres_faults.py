@@ -14,7 +14,7 @@ from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.postgres import GROUP_MAX, READERS, WAITERS, Postgres
 from antiphon.stores.responses import Responses
 from antiphon.wire.responses import ListQuery
-from postgres_server import PostgresServer, postgres_server
+from postgres_server import PostgresServer, name_of, postgres_server
 from stores_suite import US, assistant, ids, response, user
 
 PUT = "INSERT INTO numbers (n) VALUES (?)"
@@ -46,14 +46,6 @@ def own() -> Iterator[PostgresServer]:
         yield server
 
 
-def cut(postgres: PostgresServer, which: str = "true") -> None:
-    """Ends connections to the server, but not one's own."""
-    postgres.sql(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        f" WHERE pid <> pg_backend_pid() AND backend_type = 'client backend' AND {which}"
-    )
-
-
 async def numbers(database: Postgres) -> list[int]:
     return [row[0] for row in await database.all("SELECT n FROM numbers ORDER BY n")]
 
@@ -74,7 +66,7 @@ async def begin_and_finish(responses: Responses, n: int) -> None:
 
 
 async def test_what_was_acknowledged_is_there_and_nothing_is_half_there_when_connections_are_cut(
-    database: Postgres, postgres: PostgresServer
+    database: Postgres, postgres: PostgresServer, postgres_url: str
 ) -> None:
     responses = Responses(database)
     results: list[BaseException | None] = []
@@ -92,7 +84,7 @@ async def test_what_was_acknowledged_is_there_and_nothing_is_half_there_when_con
     while not working.done():
         await asyncio.wait((working, asyncio.ensure_future(some_went_through.wait())), return_when="FIRST_COMPLETED")
         some_went_through.clear()
-        await asyncio.to_thread(cut, postgres)
+        await asyncio.to_thread(postgres.cut, postgres_url)
     assert {type(result) for result in results} == {type(None), Unavailable}
     for n, result in enumerate(results):
         try:
@@ -108,11 +100,11 @@ async def test_what_was_acknowledged_is_there_and_nothing_is_half_there_when_con
 
 
 async def test_a_commit_whose_outcome_is_unknown_is_said_to_be_and_not_repeated(
-    database: Postgres, postgres: PostgresServer
+    database: Postgres, postgres: PostgresServer, postgres_url: str
 ) -> None:
     writing = asyncio.ensure_future(database.execute(SLOW, (1,)))
     await asleep(database, 1)
-    cut(postgres, "wait_event = 'PgSleep'")
+    postgres.cut(postgres_url, "wait_event = 'PgSleep'")
     with pytest.raises(Unavailable, match="not known whether"):
         await writing
     assert await numbers(database) == []
@@ -163,24 +155,22 @@ async def test_what_is_wrong_is_said_without_the_password(own: PostgresServer, p
 async def test_a_read_only_database_is_unavailable_for_writes_and_still_read(
     database: Postgres, postgres: PostgresServer, postgres_url: str
 ) -> None:
-    name = postgres_url.partition("?")[0].rpartition("/")[2]
+    name = name_of(postgres_url)
     await database.execute(PUT, (1,))
     postgres.sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    cut(postgres, f"datname = '{name}'")
+    postgres.cut(postgres_url)
     results = await asyncio.gather(*(database.execute(PUT, (n,)) for n in range(2, 9)), return_exceptions=True)
     assert all(isinstance(result, Unavailable) for result in results), results
     with pytest.raises(Unavailable, match="read-only"):
         await database.execute(PUT, (2,))
     assert await numbers(database) == [1]
     postgres.sql(f"ALTER DATABASE {name} RESET default_transaction_read_only")
-    cut(postgres, f"datname = '{name}'")
+    postgres.cut(postgres_url)
     await asyncio.gather(database.execute(PUT, (9,)), return_exceptions=True)
     assert await database.execute(PUT, (2,)) == 1
 
 
-async def test_a_writer_that_has_become_read_only_looks_for_the_new_first_server(
-    database: Postgres, postgres: PostgresServer
-) -> None:
+async def test_a_writer_that_has_become_read_only_looks_for_the_new_first_server(database: Postgres) -> None:
     connection = await database._writing.take()
     await connection.execute("SET default_transaction_read_only = on")
     database._writing.put(connection)

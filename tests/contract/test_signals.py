@@ -79,17 +79,10 @@ async def test_signals(case: signals_suite.Case, pair: Pair) -> None:
 # ---------------------------------------------------------------- PostgreSQL
 
 
-def cut(postgres: PostgresServer) -> None:
-    """Ends every connection to the server but one's own."""
-    postgres.sql(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname <> ''"
-    )
-
-
 async def test_a_lost_connection_is_replaced_and_everybody_woken(postgres: PostgresServer, postgres_url: str) -> None:
     async with on_postgres(postgres_url) as pair:
         with Waiting(pair.near, "whatever") as changed:
-            cut(postgres)
+            postgres.cut(postgres_url)
             assert await changed.wait(PATIENCE_S)
         await signals_suite.a_signal_wakes_who_listens_in_another_process(pair)
 
