@@ -91,7 +91,7 @@ def serve(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace) -> int:
-    """Prints the effective configuration, secrets masked, and asks the database and each host whether they are there."""
+    """Prints the effective configuration, secrets masked, and asks database and hosts whether they are there."""
     settings = _load(args)
     print(json.dumps(config.effective(settings), indent=2))
     if args.offline:
