@@ -151,6 +151,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="for each measurement")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--only", default="", metavar="TEXT", help="scenarios whose name has this")
+    parser.add_argument("--database-url", default="", help="a PostgreSQL, instead of SQLite in a folder of its own")
     args = parser.parse_args()
     here = Path(__file__).parent
     host_port, port = _free_port(), _free_port()
@@ -161,6 +162,7 @@ def main() -> None:
         settings = {
             "find_hosts": False,
             "data_dir": folder,
+            "database_url": args.database_url,
             "log_level": "warning",
             "hosts": {"bench": {"base_url": f"http://127.0.0.1:{host_port}/v1"}},
         }

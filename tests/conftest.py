@@ -11,6 +11,7 @@ from antiphon.testing.host import Host
 
 if TYPE_CHECKING:
     from antiphon.testing.server import Server
+    from postgres_server import PostgresServer
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "", None)
 
@@ -48,6 +49,23 @@ def session_host() -> Iterator[Host]:
         yield started
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator["PostgresServer"]:
+    """The PostgreSQL that the tests of one process share."""
+    from postgres_server import postgres_server  # most tests do without it
+
+    with postgres_server() as started:
+        yield started
+
+
+@pytest.fixture
+def postgres_url(postgres: "PostgresServer") -> Iterator[str]:
+    """The URL of an empty database, which goes with the test."""
+    url = postgres.new_database()
+    yield url
+    postgres.drop(url)
+
+
 @pytest.fixture
 def host(session_host: Host) -> Host:
     """A scripted host without script and memory."""
@@ -55,21 +73,49 @@ def host(session_host: Host) -> Host:
     return session_host
 
 
+def scripted(host: Host) -> dict[str, Any]:
+    """Settings of an Antiphon in front of the shared host, named `scripted`."""
+    able = {"files": True, "strict_tools": True}
+    return {"hosts": {"scripted": {"base_url": host.url, "preset": "custom", "quirks": able}}}
+
+
 @pytest.fixture(scope="session")
 def session_server(session_host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Server"]:
-    """An Antiphon in front of the shared host, named `scripted`."""
+    """An Antiphon that keeps its state in SQLite."""
     from antiphon.testing.server import running  # unit tests do without the whole application
 
-    able = {"files": True, "strict_tools": True}
-    settings = {"hosts": {"scripted": {"base_url": session_host.url, "preset": "custom", "quirks": able}}}
+    with running(scripted(session_host), tmp_path_factory.mktemp("antiphon")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def session_server_on_postgres(
+    session_host: Host, postgres: "PostgresServer", tmp_path_factory: pytest.TempPathFactory
+) -> Iterator["Server"]:
+    """An Antiphon that keeps its state in PostgreSQL."""
+    from antiphon.testing.server import running
+
+    settings = {**scripted(session_host), "database_url": postgres.new_database()}
     with running(settings, tmp_path_factory.mktemp("antiphon")) as started:
         yield started
 
 
 @pytest.fixture
-def server(session_server: "Server", host: Host) -> "Server":
+def stored_in(request: pytest.FixtureRequest) -> str:
+    """The kind of database: `sqlite`, unless the test runs over both."""
+    return getattr(request, "param", "sqlite")
+
+
+@pytest.fixture
+def state(stored_in: str, request: pytest.FixtureRequest) -> dict[str, str]:
+    """The settings of a server that has an empty database of this kind to itself."""
+    return {} if stored_in == "sqlite" else {"database_url": request.getfixturevalue("postgres_url")}
+
+
+@pytest.fixture
+def server(stored_in: str, request: pytest.FixtureRequest, host: Host) -> "Server":
     """An Antiphon in front of the scripted host, which has no script yet. State of earlier tests may be there."""
-    return session_server
+    return request.getfixturevalue("session_server" if stored_in == "sqlite" else "session_server_on_postgres")
 
 
 @pytest.fixture

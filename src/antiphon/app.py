@@ -44,10 +44,10 @@ from antiphon.stores.database import Database
 from antiphon.stores.files import Files
 from antiphon.stores.idempotency import Idempotency
 from antiphon.stores.migrate import migrate, migrations
+from antiphon.stores.opening import open_database, open_signals
 from antiphon.stores.responses import Responses
 from antiphon.stores.runs import Runs
-from antiphon.stores.signals import LocalSignals
-from antiphon.stores.sqlite import open_sqlite
+from antiphon.stores.signals import Signals
 from antiphon.stores.workers import Workers
 from antiphon.telemetry import Counts, Telemetry, log_request
 
@@ -188,15 +188,16 @@ async def opened(config: Config, exits: Exits) -> AsyncIterator[Services]:
     live = LiveTransport()
     transport = open_transport(_replay_options(config), live)
     config = _with_recorded_hosts(config, transport)
-    database = open_sqlite(_database_path(config), sync=config.sqlite_sync)
+    database = open_database(config)
+    signals = open_signals(config, database)
     catalog = catalog_of(config, transport)
     blobs = _blobs(config)
     workers = Workers(database, config.background.lease_s)
-    services = services_of(config, catalog, database, blobs=blobs, workers=workers)
+    services = services_of(config, catalog, database, blobs=blobs, workers=workers, signals=signals)
     worker = Worker(services.engine, workers)
     exits.append(worker.drain)
     try:
-        if await migrate(database, migrations()):
+        if await migrate(database, migrations(database.dialect)):
             await services.responses.fail_unfinished(services.clock())
         # Uploads of an earlier server do not go on: it was the only one.
         services.tasks.start(services.files.clean(services.clock()))
@@ -210,16 +211,18 @@ async def opened(config: Config, exits: Exits) -> AsyncIterator[Services]:
         await catalog.close()
         await transport.close()
         await blobs.close()
+        await signals.close()
         await database.close()
 
 
-def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: Blobs, workers: Workers) -> Services:
+def services_of(
+    config: Config, catalog: Catalog, database: Database, *, blobs: Blobs, workers: Workers, signals: Signals
+) -> Services:
     """The services over a catalog and a database. In replay, time stands still and ids derive from requests."""
     replaying = config.mode == "replay"
     clock = replay_clock if replaying else system_clock
     new_id = replayable_ids() if replaying else random_id
     secret = settings.secret(config)
-    signals = LocalSignals()
     idempotency = Idempotency(database, workers, clock, kept_s=config.idempotency_s)
     responses, conversations = Responses(database), Conversations(database)
     engine = Engine(
@@ -264,14 +267,6 @@ def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: 
         ready=missing,
         telemetry=Telemetry(Counts(), log_request),
     )
-
-
-def _database_path(config: Config) -> Path | None:
-    """A replaying server starts from nothing each time, since its ids repeat: it keeps its state in memory."""
-    if config.mode == "replay":
-        return None
-    with settings.state_folder(config) as folder:
-        return folder / "antiphon.db"
 
 
 def _blobs(config: Config) -> Blobs:

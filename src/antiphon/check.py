@@ -1,4 +1,4 @@
-"""Asks every configured model host whether it is there: what `antiphon check` and `antiphon models` report."""
+"""Asks every model host, and the database, whether it is there: what `antiphon check` and `antiphon models` report."""
 
 import asyncio
 import time
@@ -12,10 +12,13 @@ from antiphon.errors import ApiError
 from antiphon.models.base import NO_ACCESS, Provider
 from antiphon.models.catalog import catalog_of
 from antiphon.settings import masked
+from antiphon.stores.migrate import migrations, versions
+from antiphon.stores.opening import open_database
 from antiphon.wire.models import Model
 
 REACH_S: Final = 10.0
 """How long one host may take."""
+_HAS_SCHEMA: Final = "SELECT to_regclass('schema_version') IS NOT NULL"
 
 
 class Reached(Struct, frozen=True, kw_only=True):
@@ -69,3 +72,22 @@ async def _reach(host: Host, provider: Provider) -> Reached:
         models = f"{len(found)} model{'' if len(found) == 1 else 's'}"
         return Reached(host=host.name, state="OK", detail=f"{url}, {models}, {took_ms:.0f} ms.{missing}")
     return Reached(host=host.name, state="ABSENT" if host.probed else "ERROR", detail=detail)
+
+
+async def reach_database(config: Config) -> Reached:
+    """Asks the PostgreSQL of `database_url` what it is, and how far its schema has come."""
+    url, began = masked(config.database_url), time.monotonic()
+    database = open_database(config)
+    steps = migrations(database.dialect)
+    try:
+        version, there = await database.one("SHOW server_version"), await database.one(_HAS_SCHEMA)
+        applied = await versions(database) if there and there[0] else set()
+    except ApiError as error:
+        return Reached(host="database", state="ERROR", detail=f"{url}: {error.message}")
+    finally:
+        await database.close()
+    missing = sum(step.version not in applied for step in steps)
+    schema = f"lacks {missing} of {len(steps)} migrations, which the next start applies" if missing else "is up to date"
+    took_ms = (time.monotonic() - began) * 1000
+    detail = f"{url}, PostgreSQL {version[0] if version else ''}, schema {schema}, {took_ms:.0f} ms."
+    return Reached(host="database", state="OK", detail=detail)

@@ -1,4 +1,4 @@
-"""The command line: serve, check, models, recordings, demo, version.
+"""The command line: serve, check, migrate, models, recordings, demo, version.
 
 A command imports what it needs when it runs: the server costs a third of a second, and `antiphon recordings` must not
 pay for it.
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from antiphon import __version__, config, telemetry
+from antiphon.errors import ApiError
 from antiphon.replay import commands
 from antiphon.settings import masked
 
@@ -64,6 +65,9 @@ def parser() -> argparse.ArgumentParser:
     _add_settings(checking)
     checking.add_argument("--offline", action="store_true", help="do not ask the hosts")
     checking.set_defaults(run=check)
+    migrating = below.add_parser("migrate", help="bring the database up to date", description=migrate.__doc__)
+    _add_settings(migrating)
+    migrating.set_defaults(run=migrate)
     listing = below.add_parser("models", help="list the models of all hosts", description=models.__doc__)
     _add_settings(listing)
     listing.add_argument("--json", action="store_true", help="print the body of GET /v1/models")
@@ -87,20 +91,38 @@ def serve(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace) -> int:
-    """Prints the effective configuration, secrets masked, and asks each host for its models."""
+    """Prints the effective configuration, secrets masked, and asks database and hosts whether they are there."""
     settings = _load(args)
     print(json.dumps(config.effective(settings), indent=2))
     if args.offline:
         return OK
-    from antiphon.check import reach  # heavy: the HTTP client
+    from antiphon.check import reach, reach_database  # heavy: the HTTP client
 
     reports = asyncio.run(reach(settings))
+    stored = [asyncio.run(reach_database(settings))] if settings.database_url else []
     print()
-    for report in reports:
+    for report in stored + reports:
         print(report)
     if not any(report.state in ("OK", "NOT ASKED") for report in reports):
         print(NO_HOST if all(report.state == "ABSENT" for report in reports) else "No host can be reached.")
-    return FAILED if any(report.state == "ERROR" for report in reports) else OK
+    return FAILED if any(report.state == "ERROR" for report in stored + reports) else OK
+
+
+def migrate(args: argparse.Namespace) -> int:
+    """Applies the migrations that the database lacks, and prints them; `antiphon serve` does so too when it starts."""
+    settings = _load(args)
+    from antiphon.stores.opening import migrated  # heavy: a database's driver
+
+    try:
+        applied = asyncio.run(migrated(settings))
+    except ApiError as error:
+        print(f"antiphon: {error.message}", file=sys.stderr)
+        return FAILED
+    for step in applied:
+        print(step.name)
+    if not applied:
+        print("Nothing to do: the database is up to date.")
+    return OK
 
 
 def models(args: argparse.Namespace) -> int:
@@ -142,6 +164,8 @@ def greeting(settings: config.Config) -> str:
     """What a person wants to know when the server starts: where it listens, what it found, how to add a host."""
     place = f"[{settings.host}]" if ":" in settings.host else settings.host
     lines = [f"Antiphon {__version__}: http://{place}:{settings.port}/v1, data in {settings.data_dir}"]
+    if settings.database_url and settings.mode != "replay":
+        lines.append(f"Database {masked(settings.database_url)}")
     if settings.mode != "live":
         lines.append(f"Mode {settings.mode}, recordings in {settings.recordings}")
     if settings.mode == "replay":  # asks nobody, and knows the recorded hosts

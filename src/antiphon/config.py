@@ -109,6 +109,13 @@ class Config(Struct, frozen=True, kw_only=True):
     data_dir: Annotated[
         str, Meta(description="Where state is kept; by default `$XDG_DATA_HOME/antiphon` or `~/.local/share/antiphon`.")
     ] = ""
+    database_url: Annotated[
+        str,
+        Meta(
+            description="A PostgreSQL for the state, `postgresql://user:password@host/name` (extra `postgres`);"
+            " by default SQLite in `data_dir`."
+        ),
+    ] = ""
     blobs_url: Annotated[
         str,
         Meta(
@@ -397,6 +404,9 @@ def _wrong(config: Config) -> Iterator[str]:
             f"host: {config.host} can be reached from other machines, and nobody would have to log in. Listen on"
             " 127.0.0.1, or set `allow_unauthenticated` (--allow-unauthenticated) if the network itself is protected."
         )
+    if config.database_url and not _is_database(config.database_url):
+        beginning = config.database_url.partition(":")[0][:20]
+        yield f"database_url: expected postgresql://user:password@host/name, got what begins with {beginning!r}."
     if config.blobs_url and not re.match(r"file:///|s3://[^/?]+", config.blobs_url):
         yield f"blobs_url: expected file:///folder or s3://bucket/prefix, got {config.blobs_url.partition('?')[0]!r}."
     if bool(config.blobs_access_key) != bool(config.blobs_secret_key):
@@ -440,6 +450,17 @@ def _is_address(url: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port that is no number, a bracket without its other half
         return False
+
+
+def _is_database(url: str) -> bool:
+    """Whether it can be one; what is asked for in its query, the database judges."""
+    try:
+        parts = urlsplit(url)
+        # Several hosts, each with a port, are libpq's own way to write them.
+        port = None if "," in parts.netloc else parts.port
+    except ValueError:
+        return False
+    return parts.scheme in ("postgresql", "postgres") and port != 0
 
 
 def _loopback(host: str) -> bool:

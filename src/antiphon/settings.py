@@ -117,7 +117,7 @@ def masked(value: Any, kind: Any = None) -> Any:
     if isinstance(value, dict):
         return {key: masked(each) for key, each in value.items()}
     if isinstance(value, str) and "://" in value:
-        return re.sub(r"//[^/@]*@", f"//{MASK}@", value)
+        return re.sub(r"([?&]password=)[^&]*", rf"\1{MASK}", re.sub(r"//\S*@", f"//{MASK}@", value))
     return value
 
 

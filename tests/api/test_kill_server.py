@@ -71,9 +71,9 @@ class Load:
 
 
 @pytest.mark.parametrize("more", [0, 17])
-def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, host: Host, more: int) -> None:
+def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, host: Host, state: dict[str, str], more: int) -> None:
     host.default = Reply(text=["Hel", "lo"])
-    settings = {"hosts": {"scripted": {"base_url": host.url, "preset": "custom"}}}
+    settings = {"hosts": {"scripted": {"base_url": host.url, "preset": "custom"}}, **state}
     with running(settings, tmp_path, process=True) as server:
         conversation = server.post("/conversations", {}).json["id"]
         load = Load(server, conversation)

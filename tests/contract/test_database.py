@@ -1,4 +1,4 @@
-"""What databases and stores promise, over SQLite in memory, in a file, and in a file with every fsync."""
+"""What databases and stores promise: SQLite in memory, in a file, in a file with every fsync, and PostgreSQL."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,15 +11,19 @@ import stores_suite
 import workers_suite
 from antiphon.stores.database import Database
 from antiphon.stores.migrate import migrate, migrations
+from antiphon.stores.postgres import open_postgres
 from antiphon.stores.sqlite import open_sqlite
 from antiphon.testing import database_suite
 
 
-@pytest.fixture(params=["memory", "file", "full"])
+@pytest.fixture(params=["memory", "file", "full", "postgres"])
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     """An open, empty database."""
-    path = None if request.param == "memory" else tmp_path / "antiphon.db"
-    database = open_sqlite(path, sync="full" if request.param == "full" else "off")
+    if request.param == "postgres":
+        database = open_postgres(request.getfixturevalue("postgres_url"))
+    else:
+        path = None if request.param == "memory" else tmp_path / "antiphon.db"
+        database = open_sqlite(path, sync="full" if request.param == "full" else "off")
     yield database
     await database.close()
 
@@ -37,5 +41,5 @@ async def test_database(case: database_suite.Case, database: Database) -> None:
 )
 async def test_stores(case: stores_suite.Case, database: Database) -> None:
     """Each case of the suite says its own behaviour."""
-    await migrate(database, migrations())
+    await migrate(database, migrations(database.dialect))
     await case(database)

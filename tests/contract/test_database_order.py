@@ -12,8 +12,10 @@ from antiphon.errors import Conflict, NotFound
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.database import Database
 from antiphon.stores.migrate import migrate, migrations
+from antiphon.stores.postgres import open_postgres
 from antiphon.stores.responses import Responses, Turn
 from antiphon.stores.sqlite import open_sqlite
+from postgres_server import PostgresServer
 from stores_suite import US, conversation, ids, pages_agree, response, user
 
 ITEM_IDS = st.integers(0, 60).map(lambda n: f"msg_{n}")
@@ -51,9 +53,8 @@ def expected(model: list[str], kind: str, what: list[str] | str) -> type[Excepti
     return None
 
 
-async def live(rounds: list[list[tuple[str, list[str] | str]]], path: Path | None) -> None:
-    database = open_sqlite(path, sync="off")
-    await migrate(database, migrations())
+async def live(rounds: list[list[tuple[str, list[str] | str]]], database: Database) -> None:
+    await migrate(database, migrations(database.dialect))
     conversations = await conversation(database, "conv_1")
     model: list[str] = []
     for number, actions in enumerate(rounds):
@@ -82,4 +83,16 @@ def test_a_conversation_behaves_like_a_list_whatever_happens_at_once(
     place: str, rounds: list[list[tuple[str, list[str] | str]]]
 ) -> None:
     with TemporaryDirectory() as folder:
-        asyncio.run(live(rounds, None if place == "memory" else Path(folder) / "antiphon.db"))
+        path = None if place == "memory" else Path(folder) / "antiphon.db"
+        asyncio.run(live(rounds, open_sqlite(path, sync="off")))
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(rounds=ROUNDS)
+def test_so_it_does_on_postgresql(postgres: PostgresServer, rounds: list[list[tuple[str, list[str] | str]]]) -> None:
+    async def opened() -> None:
+        await live(rounds, open_postgres(url))
+
+    url = postgres.new_database()
+    asyncio.run(opened())
+    postgres.drop(url)

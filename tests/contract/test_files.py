@@ -1,4 +1,4 @@
-"""The shipped contracts of blobs and files, over a folder, a folder with every fsync, and a bucket of an S3 server."""
+"""The contracts of blobs and files: a folder, a folder with every fsync, a bucket; files on either database."""
 
 import errno
 from collections.abc import AsyncIterator, Iterator
@@ -11,6 +11,7 @@ import files_suite
 from antiphon.errors import NotFound, Unavailable
 from antiphon.stores.blobs import BlobOptions, Blobs, LocalBlobs, open_blobs
 from antiphon.stores.migrate import migrate, migrations
+from antiphon.stores.postgres import open_postgres
 from antiphon.stores.sqlite import open_sqlite
 from antiphon.testing import blobs_suite
 from antiphon.testing.blobs_suite import pieces, whole
@@ -51,6 +52,16 @@ async def test_files(case: files_suite.Case, blobs: Blobs) -> None:
     await migrate(database, migrations())
     await case(Place(database, blobs))
     await database.close()
+
+
+@pytest.mark.parametrize("case", files_suite.CASES, ids=lambda case: case.__name__)
+async def test_files_on_postgres(case: files_suite.Case, postgres_url: str) -> None:
+    """Each case of the suite says its own behaviour."""
+    blobs, database = LocalBlobs(None), open_postgres(postgres_url)
+    await migrate(database, migrations(database.dialect))
+    await case(Place(database, blobs))
+    await database.close()
+    await blobs.close()
 
 
 async def test_a_folder_holds_only_what_is_complete(tmp_path: Path) -> None:

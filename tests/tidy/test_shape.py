@@ -58,6 +58,9 @@ HEAVY = {
     ("engine/seal.py", "cryptography.hazmat.primitives.ciphers.aead"): "likewise",
     ("api/idempotency.py", "cryptography.hazmat.primitives.ciphers.aead"): "likewise, for requests under a key",
     ("stores/blobs.py", "antiphon.stores.s3"): "an extra; 15 MB",
+    ("stores/opening.py", "antiphon.stores.postgres"): "an extra; 50 ms",
+    ("stores/opening.py", "antiphon.stores.pg_signals"): "likewise",
+    ("cli.py", "antiphon.stores.opening"): "only `migrate` opens a database by itself",
     ("models/tokens.py", "splintr"): "a vocabulary of several MB, for estimates only",
 }
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from antiphon import app
-from antiphon.config import Config, ConfigError
+from antiphon.config import Config, ConfigError, load
+from antiphon.errors import Unavailable
 
 
 def never(_config: Config) -> None:
@@ -44,3 +45,18 @@ def test_any_free_port_is_the_one_that_is_told(tmp_path: Path) -> None:
     with pytest.raises(Told) as port:
         app.serve(Config(port=0, data_dir=str(tmp_path)), told)
     assert port.value.args[0] > 0
+
+
+async def test_a_replaying_server_leaves_the_database_alone(tmp_path: Path) -> None:
+    away = "postgresql://me@127.0.0.1:9/nowhere"
+    config = load(None, {}, {"mode": "replay", "database_url": away, "recordings": str(tmp_path)})
+    async with app.opened(config, []) as services:
+        assert await services.ready() != []  # it has no model host, but a database
+
+
+async def test_a_server_without_its_database_does_not_start(tmp_path: Path) -> None:
+    config = load(None, {}, {"database_url": "postgresql://me:topsecret@127.0.0.1:9/x", "data_dir": str(tmp_path)})
+    with pytest.raises(Unavailable, match="cannot be reached") as refused:
+        async with app.opened(config, []):
+            pass
+    assert "topsecret" not in str(refused.value)

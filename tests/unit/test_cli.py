@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from antiphon import __version__, cli, config
+from antiphon.stores.migrate import migrations
 from antiphon.testing.host import Host
 
 Run = Callable[..., tuple[int, str, str]]
@@ -166,3 +167,40 @@ def test_a_server_without_hosts_says_how_to_add_one() -> None:
     assert said.endswith(cli.NO_HOST)
     assert "http://[::1]:8321/v1" in said
     assert "Mode record" in said
+
+
+# ---------------------------------------------------------------- the database
+
+
+def test_migrate_says_what_it_applied_and_has_nothing_to_do_a_second_time(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("migrate", "--data", str(tmp_path))
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [step.name for step in migrations()]
+    assert run("migrate", "--data", str(tmp_path)) == (0, "Nothing to do: the database is up to date.\n", "")
+
+
+def test_migrate_and_check_know_a_postgresql(run: Run, postgres_url: str) -> None:
+    url = postgres_url.replace("postgres:@", "postgres:topsecret@")
+    environ = {"ANTIPHON_FIND_HOSTS": "false", "ANTIPHON_DATABASE_URL": url}
+    before = run("check", **environ)
+    assert run("migrate", **environ)[:2] == (0, "".join(f"{step.name}\n" for step in migrations("postgres")))
+    after = run("check", **environ)
+    assert f"lacks {len(migrations())} of {len(migrations())} migrations" in before[1]
+    assert "OK        database: postgresql://********@/test" in after[1]
+    assert "schema is up to date" in after[1]
+    assert "topsecret" not in str((before, after))
+
+
+def test_a_database_that_is_away_is_a_failure_that_shows_no_password(run: Run) -> None:
+    environ = {"ANTIPHON_FIND_HOSTS": "false", "ANTIPHON_DATABASE_URL": "postgresql://me:topsecret@127.0.0.1:9/x"}
+    migrated, checked = run("migrate", **environ), run("check", **environ)
+    assert migrated == (1, "", "antiphon: The database is not available: it cannot be reached.\n")
+    assert checked[0] == 1
+    assert "ERROR     database: postgresql://********@127.0.0.1:9/x" in checked[1]
+    assert "topsecret" not in str(checked)
+
+
+def test_the_server_says_which_database_it_has() -> None:
+    said = cli.greeting(config.load(None, {}, {"database_url": "postgresql://me:topsecret@db/x"}))
+    assert "Database postgresql://********@db/x" in said
+    assert "topsecret" not in said

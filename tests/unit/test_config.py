@@ -228,13 +228,29 @@ def test_a_replaying_server_may_have_a_default_host_that_only_its_recordings_kno
     assert load(None, {}, {"mode": "replay", "default_host": "recorded"}).default_host == "recorded"
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://me@db/x", "postgres://me:pass@db:5432/x", "postgresql:///x?host=/run", "postgresql://a:1,b:2/x"],
+)
+def test_a_postgresql_can_hold_the_state(url: str) -> None:
+    assert load(None, {}, {"database_url": url}).database_url == url
+
+
+@pytest.mark.parametrize("url", ["db/x", "mysql://me:topsecret@db/x", "postgresql://me:topsecret@db:port/x"])
+def test_another_database_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigError, match="database_url: expected postgresql://") as error:
+        load(None, {}, {"database_url": url})
+    assert "topsecret" not in str(error.value)
+
+
 # ---------------------------------------------------------------- showing and keeping
 
 
 def test_secrets_are_masked_when_shown(tmp_path: Path) -> None:
     file = toml(
         tmp_path,
-        'secret_key = "topsecret"\nblobs_access_key = "topsecret"\nblobs_secret_key = "topsecret"\n'
+        'secret_key = "topsecret"\ndatabase_url = "postgresql://u:topsecret@topsecret@h/x?password=topsecret"\n'
+        'blobs_access_key = "topsecret"\nblobs_secret_key = "topsecret"\n'
         '[hosts.a]\nbase_url = "http://u:topsecret@h/v1"\nkey = "topsecret"\n'
         'headers = {x-token = "topsecret"}',
     )

@@ -98,7 +98,8 @@ class Worker:
 
     async def _take_over(self) -> None:
         """Lets whatever belongs to no living process go on."""
-        _, dead = await self._workers.others()
+        alive, dead = await self._workers.others()
+        self._engine.signals.watch(others=bool(alive))
         for worker in dead:
             await self._workers.forget(worker)
         await self._give_back_strays()

@@ -1,13 +1,13 @@
 """Stored chat completions: the host's answer as it was, its metadata, and the messages that it answered."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Raw, Struct
 
 from antiphon.errors import Conflict
-from antiphon.stores.database import Database, Duplicate, Mismatch, Statement
+from antiphon.stores.database import Database, Dialect, Duplicate, Mismatch, Statement
 from antiphon.stores.table import INSERT_ROWS_MAX, Listing, Table, not_found
 from antiphon.wire.base import Page
 from antiphon.wire.responses import ListQuery
@@ -21,8 +21,15 @@ _UPDATE = COMPLETIONS.update("metadata = ?, body = ?")
 _DELETE = COMPLETIONS.delete()
 _DELETE_MESSAGES = MESSAGES.delete("container = ?")
 _INSERT_MESSAGES = [MESSAGES.insert("container, seq, id, body", rows) for rows in range(1, INSERT_ROWS_MAX + 1)]
-_HAS_MODEL = "(model = ? OR json_extract(CAST(body AS TEXT), '$.model') = ?)"
-_HAS_PAIR = "EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ? AND value = ?)"
+_HAS_MODEL: Final[dict[Dialect, str]] = {
+    "sqlite": "(model = ? OR json_extract(CAST(body AS TEXT), '$.model') = ?)",
+    # To PostgreSQL, a U+0000 anywhere in the JSON is an error.
+    "postgres": r"(model = ? OR replace(convert_from(body, 'UTF8'), '\u0000', '\ufffd')::json ->> 'model' = ?)",
+}
+_HAS_PAIR: Final[dict[Dialect, str]] = {
+    "sqlite": "EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ? AND value = ?)",
+    "postgres": r"replace(metadata, '\u0000', '\ufffd')::json ->> ? = ?",
+}
 
 _encode = msgspec.json.Encoder().encode
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -75,10 +82,10 @@ class Completions:
         clauses: list[str] = []
         params: list[object] = []
         if query.model is not None:
-            clauses.append(_HAS_MODEL)
+            clauses.append(_HAS_MODEL[self._database.dialect])
             params += (query.model, query.model)
         for pair in (metadata or {}).items():
-            clauses.append(_HAS_PAIR)
+            clauses.append(_HAS_PAIR[self._database.dialect])
             params += pair
         listing = Listing(owner=owner, query=query, where=" AND ".join(clauses), params=tuple(params))
         return await self._page(COMPLETIONS, listing)

@@ -5,16 +5,17 @@ requests into one commit, and one that sits behind a network may send each in on
 needs from an earlier one, SQL itself must carry (`INSERT ... SELECT`); what must hold, `Statement.rows` states.
 
 SQL uses `?` for parameters and only what SQLite and PostgreSQL share, so that another backend translates placeholders
-and not queries.
+and not queries. The few expressions that differ are written twice, by `Database.dialect`.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
 Row = tuple[Any, ...]
 Params = tuple[Any, ...]
+Dialect = Literal["sqlite", "postgres"]
 
 
 class Statement(Struct, frozen=True):
@@ -48,10 +49,16 @@ class Duplicate(Exception):
 class Database(Protocol):
     """Reads, transactions, and nothing else.
 
-    All methods raise `errors.Unavailable` when the database is gone, full, locked or read-only, and `errors.Internal`
-    for SQL that is wrong; nothing of the failed call is then stored. What a caller awaited before is visible to every
+    All methods raise `errors.Unavailable` when the database is gone, full, locked or read-only, `errors.Internal` for
+    SQL that is wrong, and `errors.InvalidRequest` for a text that this database cannot hold; nothing of the failed call
+    is then stored, unless the message says that this is not known. What a caller awaited before is visible to every
     later read.
     """
+
+    @property
+    def dialect(self) -> Dialect:
+        """Whose SQL it speaks where databases differ."""
+        ...
 
     async def one(self, sql: str, params: Params = ()) -> Row | None:
         """The first row. For look-ups by key: a backend may answer without giving way to other tasks."""

@@ -4,12 +4,13 @@ A migration only adds, so that an older process may go on working beside a newer
 For the same reason a database that is ahead of this program is none of its concern.
 """
 
+import contextlib
 import importlib.resources
 from collections.abc import Sequence
 
 from msgspec import Struct
 
-from antiphon.stores.database import Database, Duplicate, Statement
+from antiphon.stores.database import Database, Dialect, Duplicate, Statement
 
 _VERSIONS = "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, name TEXT NOT NULL)"
 _APPLIED = "SELECT version FROM schema_version"
@@ -31,25 +32,31 @@ def parse(name: str, text: str) -> Migration:
     return Migration(int(name.partition("_")[0]), name.removesuffix(".sql"), tuple(statements))
 
 
-def migrations(dialect: str = "sqlite") -> list[Migration]:
+def migrations(dialect: Dialect = "sqlite") -> list[Migration]:
     """The migrations that ship with this program for one kind of database, in order."""
     folder = importlib.resources.files("antiphon.stores") / "sql" / dialect
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
     return [parse(file.name, file.read_text("utf-8")) for file in files]
 
 
-async def migrate(database: Database, steps: Sequence[Migration]) -> int:
-    """Applies the steps that are missing; returns how many. Several processes may do so at once."""
-    await database.execute(_VERSIONS)
-    applied = {version for (version,) in await database.all(_APPLIED)}
+async def versions(database: Database) -> set[int]:
+    """Which migrations a database has, once it has had any."""
+    return {version for (version,) in await database.all(_APPLIED)}
+
+
+async def migrate(database: Database, steps: Sequence[Migration]) -> list[Migration]:
+    """Applies the steps that are missing, and returns them. Several processes may do so at once."""
+    with contextlib.suppress(Duplicate):  # PostgreSQL says so to the second of two that create a table at once
+        await database.execute(_VERSIONS)
+    applied = await versions(database)
     missing = [step for step in steps if step.version not in applied]
-    done = 0
+    done = []
     for step in missing:
         # The version comes first: where another process was faster, it is this that fails, and nothing else runs.
         entry = Statement(_APPLY, (step.version, step.name))
         try:
             await database.transaction([entry, *map(Statement, step.statements)])
-            done += 1
+            done.append(step)
         except Duplicate:
             continue
     return done

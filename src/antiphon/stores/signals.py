@@ -27,6 +27,10 @@ class Signals(Protocol):
         """Calls `wake` on the event loop at each signal, until what is returned is called."""
         ...
 
+    def watch(self, *, others: bool) -> None:
+        """Says whether other processes are known to live: where signals of theirs cost something, only then."""
+        ...
+
     async def close(self) -> None:
         """Ends what was opened."""
         ...
@@ -65,6 +69,9 @@ class LocalSignals:
                 self._listening.pop(topic, None)
 
         return stop
+
+    def watch(self, *, others: bool) -> None:
+        """Others are not heard."""
 
     async def close(self) -> None:
         """Nothing was opened."""

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from antiphon.errors import ApiError, Internal, Unavailable
-from antiphon.stores.database import Database, Duplicate, Mismatch, Params, Row, Statement
+from antiphon.stores.database import Database, Dialect, Duplicate, Mismatch, Params, Row, Statement
 
 Sync = Literal["off", "normal", "full"]
 
@@ -79,6 +79,8 @@ def open_sqlite(path: Path | None, *, sync: Sync = "normal") -> Database:
 class Sqlite:
     """A database file, or a database in memory. Its calls come from one event loop."""
 
+    dialect: Dialect = "sqlite"
+
     def __init__(self, path: Path | None, sync: Sync) -> None:
         self._log = None if path is None else f"{path}-wal"
         self._full = sync == "full"
@@ -102,6 +104,7 @@ class Sqlite:
         self._flushing = self._paused = self._closed = False
         self._log_bytes_max = LOG_BYTES_MAX
         self._inode = 0  # of the log, once something was written
+        self._foreign = 0
         self._reader = ThreadPoolExecutor(1, "sqlite-reader")
         self._disk = ThreadPoolExecutor(1, "sqlite-disk")
 
@@ -135,6 +138,13 @@ class Sqlite:
         if self._closed:
             raise Unavailable("The database is closed.")
         return await self._gather(statements)
+
+    def foreign_commits(self) -> int:
+        """A number that changes whenever another process has committed something."""
+        if not (self._paused or self._closed):  # else another thread has the connection
+            with contextlib.suppress(sqlite3.Error):
+                (self._foreign,) = self._writing.execute("PRAGMA data_version").fetchone()
+        return self._foreign
 
     async def close(self) -> None:
         """Finishes what was begun, and closes the file."""

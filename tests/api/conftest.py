@@ -1,0 +1,18 @@
+"""Which API tests run over both databases: those of what is stored."""
+
+import pytest
+
+ON_BOTH = {
+    "test_conversations",
+    "test_kill_server",
+    "test_sdk_conversations",
+    "test_sdk_files",
+    "test_sdk_responses",
+    "test_sdk_state",
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Gives those of their tests that ask for a server one of either kind."""
+    if metafunc.definition.path.stem in ON_BOTH and "stored_in" in metafunc.fixturenames:
+        metafunc.parametrize("stored_in", ("sqlite", "postgres"), indirect=True)
