@@ -3,8 +3,9 @@
 import asyncio
 import math
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -13,12 +14,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from antiphon import config as settings
 from antiphon.api.gathering import GatheringTransport
-from antiphon.api.server import AsgiApp, application
+from antiphon.api.server import AsgiApp, application, inside
 from antiphon.api.services import Services
 from antiphon.api.tasks import Tasks
 from antiphon.clock import replay_clock, system_clock
 from antiphon.config import Config, ConfigError, HostConfig
 from antiphon.egress import LiveTransport
+from antiphon.engine import batches, jobs
+from antiphon.engine.jobs import Recurring, performing
 from antiphon.engine.run import Engine
 from antiphon.engine.seal import Sealer
 from antiphon.exchange import Transport
@@ -26,14 +29,19 @@ from antiphon.ids import random_id, replayable_ids
 from antiphon.models.catalog import Catalog, catalog_of
 from antiphon.replay.llama_stack import NumberedIds
 from antiphon.replay.transport import ReplayOptions, ReplayTransport, open_transport
+from antiphon.stores.batches import Batches
 from antiphon.stores.blobs import BlobOptions, Blobs, open_blobs
 from antiphon.stores.completions import Completions
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.database import Database
-from antiphon.stores.files import Files
+from antiphon.stores.embedded_jobs import EmbeddedJobs
+from antiphon.stores.files import LOOSE_S_MAX, Files
+from antiphon.stores.jobs import Job, Kind
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.responses import Responses
+from antiphon.stores.signals import LocalSignals
 from antiphon.stores.sqlite import open_sqlite
+from antiphon.stores.workers import Workers
 from antiphon.telemetry import Counts, Telemetry, log_request
 
 
@@ -90,29 +98,37 @@ async def opened(config: Config) -> AsyncIterator[Services]:
     database = open_sqlite(_database_path(config), sync=config.sqlite_sync)
     catalog = catalog_of(config, transport)
     blobs = _blobs(config)
-    services = services_of(config, catalog, database, blobs=blobs)
+    workers = Workers(database, config.jobs.lease_s)
+    services = services_of(config, catalog, database, blobs=blobs, workers=workers)
+    working: asyncio.Task[None] | None = None
     try:
         await migrate(database, migrations())
+        await services.jobs.open()
+        await workers.beat()
         await services.responses.fail_unfinished(services.clock())
         await services.conversations.release_all()
-        # Uploads of an earlier server do not go on: it was the only one.
-        services.tasks.start(services.files.clean(services.clock()))
         catalog.start()
+        working = asyncio.create_task(_work(services))
         yield services
     finally:
+        if working is not None:
+            working.cancel()
+            await asyncio.wait([working])
         await services.tasks.drain(config.timeouts.shutdown_s)
         await catalog.close()
         await transport.close()
         await blobs.close()
+        await services.jobs.close()
         await database.close()
 
 
-def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: Blobs) -> Services:
+def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: Blobs, workers: Workers) -> Services:
     """The services over a catalog and a database. In replay, time stands still and ids derive from requests."""
     replaying = config.mode == "replay"
     clock = replay_clock if replaying else system_clock
     new_id = replayable_ids() if replaying else random_id
     responses, conversations = Responses(database), Conversations(database)
+    signals = LocalSignals()
     engine = Engine(
         catalog=catalog,
         responses=responses,
@@ -142,12 +158,43 @@ def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: 
         responses=responses,
         conversations=conversations,
         completions=Completions(database),
-        files=Files(database, blobs, clock),
+        files=Files(database, blobs, clock, workers=workers),
+        batches=Batches(database),
+        jobs=EmbeddedJobs(database, workers, signals),
+        signals=signals,
         test_ids=NumberedIds(),
         tasks=Tasks(),
         ready=missing,
         telemetry=Telemetry(Counts(), log_request),
     )
+
+
+async def _work(services: Services) -> None:
+    """What this process does beside its requests. A new kind of job, or of clean-up, is one line."""
+    config = services.config
+    running = batches.Running(
+        batches=services.batches,
+        files=services.files,
+        jobs=services.jobs,
+        signals=services.signals,
+        clock=services.clock,
+        config=config.batches,
+        line_bytes_max=config.limits.body_bytes_max,
+        lanes=batches.Lanes(services.telemetry.live, config.batches),
+        ask=inside(services),
+        known=services.catalog.resolve,
+    )
+    kept = config.jobs
+    cleaning: dict[str, Callable[[Job], Awaitable[None]]] = {
+        batches.SWEEP: partial(batches.sweep, running),
+        "clean_files": lambda _: services.files.clean(services.clock() - LOOSE_S_MAX),
+        "clean_jobs": lambda _: services.jobs.clean(done_kept_s=kept.done_kept_s, dead_kept_s=kept.dead_kept_s),
+    }
+    kinds = {name: Kind(perform=performing(clean)) for name, clean in cleaning.items()}
+    kinds[batches.KIND] = Kind(
+        perform=performing(partial(batches.perform, running)), at_once=config.batches.batches_at_once
+    )
+    await jobs.serve(services.jobs, kinds, [Recurring(kind=name, every_s=kept.clean_every_s) for name in cleaning])
 
 
 def _database_path(config: Config) -> Path | None:

@@ -106,6 +106,38 @@ class TimeoutsConfig(Struct, frozen=True, kw_only=True):
     shutdown_s: Annotated[float, Meta(ge=0, description="For running requests when the server stops.")] = 10.0
 
 
+class JobsConfig(Struct, frozen=True, kw_only=True):
+    """Work beside requests: batches, clean-up."""
+
+    lease_s: Annotated[
+        Seconds, Meta(description="How long after its last sign of life a process still counts as alive.")
+    ] = 15.0
+    clean_every_s: Annotated[Seconds, Meta(description="How often what has expired is removed.")] = 300.0
+    done_kept_s: Annotated[float, Meta(ge=0, description="How long jobs that are done are remembered.")] = 3600.0
+    dead_kept_s: Annotated[float, Meta(ge=0, description="How long jobs that failed for good are kept.")] = 2_592_000.0
+
+
+class BatchesConfig(Struct, frozen=True, kw_only=True):
+    """`/v1/batches`: how much at a time, and how much at all."""
+
+    batches_at_once: Annotated[int, Meta(ge=1, description="Batches in progress in one process.")] = 4
+    lines_at_once: Annotated[
+        int, Meta(ge=1, description="Lines of batches that one process carries out at a time.")
+    ] = 8
+    live_max: Annotated[
+        int, Meta(ge=0, description="Requests of clients under way beyond which lines of batches wait.")
+    ] = 8
+    lines_at_once_busy: Annotated[
+        int, Meta(ge=0, description="Lines that go on even then, so that a busy server's batches come to an end.")
+    ] = 1
+    lines_max: Annotated[int, Meta(ge=1, description="Lines in one input file.")] = 50_000
+    input_bytes_max: Annotated[int, Meta(ge=1, description="Size of one input file.")] = 200 * 1024 * 1024
+    window_s: Annotated[Seconds, Meta(description="How long a batch may take: what `24h` means here.")] = 86_400.0
+    retry_s: Annotated[
+        Seconds, Meta(description="First pause of a line whose host is busy or away; it doubles, up to 128 times that.")
+    ] = 1.0
+
+
 class Config(Struct, frozen=True, kw_only=True):
     """All settings."""
 
@@ -166,6 +198,8 @@ class Config(Struct, frozen=True, kw_only=True):
     )
     limits: Annotated[Limits, Meta(description="How much of everything.")] = Limits()
     timeouts: Annotated[TimeoutsConfig, Meta(description="How long a model host may take.")] = TimeoutsConfig()
+    jobs: Annotated[JobsConfig, Meta(description="Work beside requests.")] = JobsConfig()
+    batches: Annotated[BatchesConfig, Meta(description="Batches of requests.")] = BatchesConfig()
     response_patience_s: Annotated[
         float,
         Meta(ge=0, description="How long a response waits for its host's rejection before its stream begins."),

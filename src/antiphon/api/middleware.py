@@ -54,25 +54,17 @@ class Outermost:
     async def _request(self, services: Services, request: tuple[Scope, Receive, Send]) -> None:
         began = time.perf_counter()
         call: Call[Any, Any] = Call(services, request)
-        call.request_id = _request_id(call.headers.get(b"x-request-id"))
+        call.request_id = request_id(call.headers.get(b"x-request-id"))
         call.routes = self._routes
         call.scope[CALL] = call
         failure = ""
         try:
-            await self._app(*request)
+            with services.telemetry.live:
+                failure = await answered(self._app, request, call)
         except Gone:
             call.status = CLIENT_LEFT
         except asyncio.CancelledError:  # the server stops, and has waited for as long as it may
             await _refuse(call, Unavailable("The server is stopping.", retry_after_s=1))
-        except ApiError as error:
-            failure = type(error).__name__
-            if isinstance(error, Internal):
-                _log(call, error)
-            await _refuse(call, error)
-        except Exception as error:
-            failure = type(error).__name__
-            _log(call, error)
-            await _refuse(call, internal(call.request_id))
         finally:
             ended = RequestEnded(
                 method=call.method,
@@ -100,6 +92,24 @@ class Outermost:
         await send({"type": "lifespan.shutdown.complete"})
 
 
+async def answered(app: App, request: tuple[Scope, Receive, Send], call: Call[Any, Any]) -> str:
+    """Answers the request, if need be with an error; returns the name of what went wrong, or ""."""
+    try:
+        await app(*request)
+    except ApiError as error:
+        if isinstance(error, Internal):
+            _log(call, error)
+        await _refuse(call, error)
+        return type(error).__name__
+    except Gone:
+        raise
+    except Exception as error:
+        _log(call, error)
+        await _refuse(call, internal(call.request_id))
+        return type(error).__name__
+    return ""
+
+
 async def _refuse(call: Call[Any, Any], error: ApiError) -> None:
     """Sends the error; once an answer has begun there is nothing to do but to let the server close the connection."""
     if call.started:
@@ -113,7 +123,7 @@ def _log(call: Call[Any, Any], error: Exception) -> None:
     log.error("%s %s failed", call.method, call.pattern, extra=extra)
 
 
-def _request_id(given: bytes | None) -> str:
+def request_id(given: bytes | None) -> str:
     """The client's own id if it is one, else a new one."""
     if given is not None and _SANE.fullmatch(given):
         return given.decode()

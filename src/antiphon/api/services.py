@@ -11,10 +11,13 @@ from antiphon.engine.run import Engine
 from antiphon.ids import NewId
 from antiphon.models.catalog import Catalog
 from antiphon.replay.llama_stack import NumberedIds
+from antiphon.stores.batches import Batches
 from antiphon.stores.completions import Completions
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.files import Files
+from antiphon.stores.jobs import Jobs
 from antiphon.stores.responses import Responses
+from antiphon.stores.signals import Signals
 from antiphon.telemetry import Telemetry
 
 
@@ -30,6 +33,9 @@ class Services(Struct, frozen=True, kw_only=True):
     conversations: Conversations
     completions: Completions
     files: Files
+    batches: Batches
+    jobs: Jobs
+    signals: Signals
     test_ids: NumberedIds
     tasks: Tasks
     ready: Callable[[], Awaitable[list[str]]]
