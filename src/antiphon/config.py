@@ -110,9 +110,9 @@ class JobsConfig(Struct, frozen=True, kw_only=True):
     """Work beside requests: batches, clean-up."""
 
     lease_s: Annotated[
-        Seconds, Meta(description="How long after its last sign of life a process still counts as alive.")
+        float, Meta(gt=0, description="How long after its last sign of life a process still counts as alive.")
     ] = 15.0
-    clean_every_s: Annotated[Seconds, Meta(description="How often what has expired is removed.")] = 300.0
+    clean_every_s: Annotated[float, Meta(gt=0, description="How often what has expired is removed.")] = 300.0
     done_kept_s: Annotated[float, Meta(ge=0, description="How long jobs that are done are remembered.")] = 3600.0
     dead_kept_s: Annotated[float, Meta(ge=0, description="How long jobs that failed for good are kept.")] = 2_592_000.0
 
@@ -132,9 +132,10 @@ class BatchesConfig(Struct, frozen=True, kw_only=True):
     ] = 1
     lines_max: Annotated[int, Meta(ge=1, description="Lines in one input file.")] = 50_000
     input_bytes_max: Annotated[int, Meta(ge=1, description="Size of one input file.")] = 200 * 1024 * 1024
-    window_s: Annotated[Seconds, Meta(description="How long a batch may take: what `24h` means here.")] = 86_400.0
+    window_s: Annotated[float, Meta(gt=0, description="How long a batch may take: what `24h` means here.")] = 86_400.0
     retry_s: Annotated[
-        Seconds, Meta(description="First pause of a line whose host is busy or away; it doubles, up to 128 times that.")
+        float,
+        Meta(gt=0, description="First pause of a line whose host is busy or away; it doubles, up to 128 times that."),
     ] = 1.0
 
 

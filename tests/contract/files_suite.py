@@ -180,6 +180,21 @@ async def bytes_that_a_crash_left_are_removed(place: Place) -> None:
     assert (await place.files.list(US, FileListQuery())).data == []
 
 
+async def an_upload_that_is_cancelled_at_its_end_is_whole_or_gone(place: Place) -> None:
+    """Although nobody knows by then whether its last transaction took place: a file that is there has its bytes."""
+
+    def cancelled(size: int) -> File:
+        asyncio.get_running_loop().call_soon(uploading.cancel)
+        return file("file-1")(size)
+
+    uploading = asyncio.ensure_future(place.files.create(US, pieces(b"x"), cancelled))
+    await asyncio.wait([uploading])
+    for made in (await place.files.list(US, FileListQuery())).data:
+        assert await whole(place.files.read(US, made.id)) == b"x"
+    assert await place.loose() == []
+    assert uploading.cancelled()
+
+
 async def an_upload_whose_bytes_were_given_up_fails(place: Place) -> None:
     """Rather than becoming a file without bytes."""
 
@@ -225,6 +240,7 @@ CASES: list[Case] = [
     lists_page_by_arrival_and_filter_by_purpose,
     an_expired_file_is_gone_at_once,
     bytes_that_a_crash_left_are_removed,
+    an_upload_that_is_cancelled_at_its_end_is_whole_or_gone,
     an_upload_whose_bytes_were_given_up_fails,
     a_deletion_outlives_a_storage_that_is_away,
     bytes_that_were_lost_are_not_found,

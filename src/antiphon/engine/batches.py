@@ -154,7 +154,7 @@ async def _validate(running: Running, owner: str, terms: Terms) -> None:
     batch, now = terms.batch, int(running.clock())
     await running.batches.drop(owner, batch.id)
     found = _Found()
-    async for number, raw in _input(running, owner, batch, found.errors):
+    async for number, raw in _input(running, owner, batch, errors=found.errors):
         found.lines += 1
         if found.lines > running.config.lines_max:
             message = f"The file has more than {running.config.lines_max} requests."
@@ -211,7 +211,7 @@ async def _check(running: Running, found: _Found, number: int, *, line: Line | B
 
 
 async def _input(
-    running: Running, owner: str, batch: Batch, errors: list[BatchError]
+    running: Running, owner: str, batch: Batch, *, errors: list[BatchError]
 ) -> AsyncIterator[tuple[int, bytes]]:
     """The lines of the input; if it is gone or too large, that is an error and there are none."""
     try:
@@ -236,21 +236,26 @@ async def _progress(running: Running, owner: str, terms: Terms) -> None:
     """Asks every line that has no result, until none is left, the window closes, or somebody cancels."""
     batch = terms.batch
     left_s = (batch.expires_at or 0) - running.clock()
+    if left_s > 0 and not await _worked(running, owner, batch, left_s=left_s):
+        return
+    expired = bool(await running.batches.pending(owner, batch.id))
+    ending = replace(batch, status="finalizing", finalizing_at=int(running.clock()))
+    await running.batches.move(owner, replace(terms, batch=ending, expired=expired), "in_progress")
+
+
+async def _worked(running: Running, owner: str, batch: Batch, *, left_s: float) -> bool:
+    """Asks lines for as long as there is time; whether the batch was left to run so far."""
     work = asyncio.ensure_future(_lines(running, owner, batch))
     watch = asyncio.ensure_future(_cancelled(running, owner, batch.id))
     try:
-        done, _ = await asyncio.wait((work, watch), timeout=max(0.0, left_s), return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait((work, watch), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:
         for task in (work, watch):
             task.cancel()
         await asyncio.gather(work, watch, return_exceptions=True)
-    if watch in done:
-        return
-    expired = bool(await running.batches.pending(owner, batch.id))
-    ending = replace(batch, status="finalizing", finalizing_at=int(running.clock()))
-    await running.batches.move(owner, replace(terms, batch=ending, expired=expired), "in_progress")
+    return watch not in done
 
 
 async def _cancelled(running: Running, owner: str, id: str) -> None:
@@ -273,7 +278,7 @@ async def _lines(running: Running, owner: str, batch: Batch) -> None:
             under_way.release()
 
     async with asyncio.TaskGroup() as tasks:
-        async for number, raw in _input(running, owner, batch, errors):
+        async for number, raw in _input(running, owner, batch, errors=errors):
             line = None if number in done else parse(number, raw, batch.endpoint)
             if isinstance(line, Line):
                 await under_way.acquire()

@@ -41,8 +41,8 @@ _BEGIN = BATCHES.update(
     " AND ? = (SELECT count(*) FROM batch_lines l WHERE l.owner = batches.owner AND l.batch = batches.id)",
 )
 _COUNT = BATCHES.update(
-    "completed = completed + ?, failed = failed + ?, input_tokens = input_tokens + ?, cached_tokens = cached_tokens + ?,"
-    " output_tokens = output_tokens + ?, reasoning_tokens = reasoning_tokens + ?",
+    "completed = completed + ?, failed = failed + ?, input_tokens = input_tokens + ?,"
+    " cached_tokens = cached_tokens + ?, output_tokens = output_tokens + ?, reasoning_tokens = reasoning_tokens + ?",
     "id = ? AND status IN ('in_progress', 'cancelling', 'finalizing')",
 )
 _CLOSE = BATCHES.update("open = 0")

@@ -42,18 +42,20 @@ _NEXT = (
     " WHERE status = 'waiting' AND kind = ? AND run_at_ms <= ? ORDER BY rank, position LIMIT 1"
 )
 _SOONEST = "SELECT min(run_at_ms) FROM jobs WHERE status = 'waiting' AND kind = ?"
-_TAKE = "UPDATE jobs SET status = 'running', worker = ?, attempts = attempts + 1 WHERE id = ? AND status = 'waiting'"
+_TAKE_ONE = (
+    "UPDATE jobs SET status = 'running', worker = ?, attempts = attempts + 1 WHERE id = ? AND status = 'waiting'"
+)
 _MINE = "SELECT id, cancelled FROM jobs WHERE status = 'running' AND worker = ?"
 _HOLDERS = "SELECT DISTINCT worker FROM jobs WHERE status = 'running'"
 _END = "UPDATE jobs SET status = ?, error = ?, ended_at_ms = ?, worker = NULL WHERE id = ? AND worker = ?"
 _BACK = (
-    "UPDATE jobs SET status = CASE cancelled WHEN 1 THEN 'cancelled' ELSE 'waiting' END,"
+    "status = CASE cancelled WHEN 1 THEN 'cancelled' ELSE 'waiting' END,"
     " ended_at_ms = CASE cancelled WHEN 1 THEN ? END, worker = NULL"
 )
-_AGAIN = _BACK + ", run_at_ms = ?, error = ? WHERE id = ? AND worker = ?"
-_UNDONE = _BACK + ", attempts = attempts - 1 WHERE status = 'running' AND worker = ?"
-_TAKE_OVER = _BACK + " WHERE status = 'running' AND worker = ?"
-_FORGET = "DELETE FROM jobs WHERE ended_at_ms < ? AND status <> 'dead' OR ended_at_ms < ?"
+_AGAIN = f"UPDATE jobs SET {_BACK}, run_at_ms = ?, error = ? WHERE id = ? AND worker = ?"
+_UNDONE = f"UPDATE jobs SET {_BACK}, attempts = attempts - 1 WHERE status = 'running' AND worker = ?"
+_TAKE_OVER = f"UPDATE jobs SET {_BACK} WHERE status = 'running' AND worker = ?"
+_FORGET = "DELETE FROM jobs WHERE ended_at_ms < ? AND (status <> 'dead' OR ended_at_ms < ?)"
 
 
 class EmbeddedJobs:
@@ -106,7 +108,7 @@ class EmbeddedJobs:
     async def clean(self, *, done_kept_s: float, dead_kept_s: float) -> None:
         """Removes what ended long ago."""
         now_s = time.time()
-        await self._database.execute(_FORGET, (_ms(now_s - done_kept_s), _ms(now_s - dead_kept_s)))
+        await self._database.execute(_FORGET, (_ms(now_s - min(done_kept_s, dead_kept_s)), _ms(now_s - dead_kept_s)))
 
     async def close(self) -> None:
         """The database is somebody else's."""
@@ -186,7 +188,7 @@ class _Work:
             if row is None:
                 soonest = await self._database.one(_SOONEST, (name,))
                 return POLL_S if soonest is None or soonest[0] is None else max(0.0, soonest[0] / 1000 - time.time())
-            if await self._database.execute(_TAKE, (self._workers.id, row[1])):
+            if await self._database.execute(_TAKE_ONE, (self._workers.id, row[1])):
                 self._begin(_job(name, row), kind)
         return POLL_S
 

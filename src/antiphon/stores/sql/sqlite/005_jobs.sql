@@ -22,3 +22,4 @@ CREATE INDEX jobs_ended ON jobs (ended_at_ms) WHERE ended_at_ms IS NOT NULL;
 
 -- Who is uploading the bytes: when that worker is dead, they belong to nobody at once.
 ALTER TABLE loose_contents ADD COLUMN worker TEXT;
+CREATE INDEX loose_contents_by_worker ON loose_contents (worker);
