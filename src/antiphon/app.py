@@ -1,6 +1,7 @@
 """The composition root: settings become services, services an ASGI application, and that a running server."""
 
 import asyncio
+import logging
 import math
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -43,6 +44,8 @@ from antiphon.stores.signals import LocalSignals
 from antiphon.stores.sqlite import open_sqlite
 from antiphon.stores.workers import Workers
 from antiphon.telemetry import Counts, Telemetry, log_request
+
+log = logging.getLogger("antiphon.app")
 
 
 def build(config: Config) -> AsgiApp:
@@ -109,6 +112,7 @@ async def opened(config: Config) -> AsyncIterator[Services]:
         await services.conversations.release_all()
         catalog.start()
         working = asyncio.create_task(_work(services))
+        working.add_done_callback(_told)
         yield services
     finally:
         if working is not None:
@@ -192,9 +196,15 @@ async def _work(services: Services) -> None:
     }
     kinds = {name: Kind(perform=performing(clean)) for name, clean in cleaning.items()}
     kinds[batches.KIND] = Kind(
-        perform=performing(partial(batches.perform, running)), at_once=config.batches.batches_at_once
+        perform=performing(partial(batches.perform, running)), at_once=config.batches.batches_at_once, attempts_max=20
     )
     await jobs.serve(services.jobs, kinds, [Recurring(kind=name, every_s=kept.clean_every_s) for name in cleaning])
+
+
+def _told(working: asyncio.Task[None]) -> None:
+    """Work that ended by itself is a fault of ours: the server goes on, and somebody must know."""
+    if not working.cancelled() and working.exception() is not None:
+        log.critical("jobs are no longer worked on", exc_info=working.exception())
 
 
 def _database_path(config: Config) -> Path | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from antiphon.testing.host import Host, Reply, Request
+from antiphon.testing.host import Gate, Host, Reply, Request
 from antiphon.testing.server import Server, running
 
 MODEL = "scripted/scripted-model"
@@ -91,3 +91,21 @@ def test_a_batch_survives_kills_with_each_result_once(host: Host, tmp_path: Path
     assert len(calls) == LINES
     assert sum(calls.values()) - LINES <= len(KILLS) * AT_ONCE
     assert completed == sorted(completed)
+
+
+def test_a_server_that_stops_hands_its_batch_on(host: Host, tmp_path: Path) -> None:
+    """Without waiting for its end, and without a failure: the next server goes on at once."""
+    gate = Gate()
+    host.by_request = lambda request: Reply(text=[gate, "x"]) if "line 150" in str(request.json) else None
+    settings = {"hosts": {"scripted": {"base_url": host.url, "preset": "custom"}}, "timeouts": {"shutdown_s": 1}}
+    with running(settings, tmp_path, process=True) as server:
+        batch_id = start(server, "/v1/chat/completions")
+        host.called(151)
+        assert server.process is not None
+        server.process.terminate()
+        assert server.process.wait(20) == 0
+    gate.open()
+    with running(settings, tmp_path, process=True) as server:
+        batch = ended(server, batch_id)
+    assert (batch["status"], batch["request_counts"]["completed"]) == ("completed", LINES)
+    assert len(host.calls) - LINES <= AT_ONCE

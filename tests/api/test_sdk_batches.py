@@ -321,3 +321,26 @@ def test_an_unknown_batch_is_not_found(client: openai.OpenAI) -> None:
     for refusal in (client.batches.retrieve, client.batches.cancel):
         with pytest.raises(openai.NotFoundError, match="batch_none"):
             refusal("batch_none")
+
+
+# ---------------------------------------------------------------- recorded ones
+
+
+def test_recorded_batches_are_replayed_byte_for_byte(shared: Path, tmp_path: Path) -> None:
+    recordings = shared / "recordings" / "batches"
+    requests = [json.loads(path.read_bytes())["request"] for path in sorted(recordings.glob("*.json"))]
+    settings = {"mode": "replay", "recordings": str(recordings)}
+    seen = []
+    for place in ("one", "two"):
+        with running(settings, tmp_path / place) as server, server.client() as client:
+            for endpoint in (CHAT, "/v1/completions", "/v1/embeddings"):
+                bodies = [each["body"] for each in requests if each["endpoint"] == endpoint]
+                lines = [
+                    {"custom_id": f"r{number}", "method": "POST", "url": endpoint, "body": body}
+                    for number, body in enumerate(bodies)
+                ]
+                done = until(client, start(client, lines, endpoint), "completed")
+                assert done.request_counts.to_dict() == {"total": len(lines), "completed": len(lines), "failed": 0}
+                seen.append((place, client.files.content(done.output_file_id).read()))
+    half = len(seen) // 2
+    assert [content for _, content in seen[:half]] == [content for _, content in seen[half:]]

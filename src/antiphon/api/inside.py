@@ -8,7 +8,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from antiphon.api.call import JSON, Call
-from antiphon.api.middleware import CALL, App, answered, request_id
+from antiphon.api.middleware import CALL, App, answered
 from antiphon.api.services import Services
 from antiphon.auth.principal import Principal
 from antiphon.engine.batch_lines import Reply
@@ -27,7 +27,7 @@ class Inside:
         exchange = _Exchange(asked)
         request = (exchange.scope, exchange.receive, exchange.send)
         call: Call[Any, Any] = Call(self._services, request)
-        call.request_id = request_id(None)
+        call.request_id = f"req_{asked.id[:32]}"
         call.principal = Principal(owner=asked.owner)
         exchange.scope[CALL] = call
         await answered(self._app, request, call)
@@ -39,8 +39,8 @@ class _Exchange:
 
     def __init__(self, asked: Asked) -> None:
         headers = [(b"content-type", JSON), (b"content-length", b"%d" % len(asked.body))]
-        if asked.key:
-            headers.append((b"idempotency-key", asked.key.encode()))
+        if asked.once:
+            headers.append((b"idempotency-key", b"batch-" + asked.id.encode()))
         self.scope: MutableMapping[str, Any] = {
             "type": "http",
             "method": "POST",

@@ -54,7 +54,7 @@ class Outermost:
     async def _request(self, services: Services, request: tuple[Scope, Receive, Send]) -> None:
         began = time.perf_counter()
         call: Call[Any, Any] = Call(services, request)
-        call.request_id = request_id(call.headers.get(b"x-request-id"))
+        call.request_id = _request_id(call.headers.get(b"x-request-id"))
         call.routes = self._routes
         call.scope[CALL] = call
         failure = ""
@@ -123,7 +123,7 @@ def _log(call: Call[Any, Any], error: Exception) -> None:
     log.error("%s %s failed", call.method, call.pattern, extra=extra)
 
 
-def request_id(given: bytes | None) -> str:
+def _request_id(given: bytes | None) -> str:
     """The client's own id if it is one, else a new one."""
     if given is not None and _SANE.fullmatch(given):
         return given.decode()

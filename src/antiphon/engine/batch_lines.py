@@ -149,13 +149,12 @@ def line_id(batch_id: str, seq: int) -> str:
     return f"batch_req_{batch_id.partition('_')[2]}{seq:05x}"
 
 
-def idempotency_key(batch_id: str, custom_id: str, attempt: int) -> str:
-    """The same for the same attempt at the same line, whoever makes it: a process that follows another one too.
+def attempt_id(batch_id: str, custom_id: str, attempt: int) -> str:
+    """Names an attempt at a line: the same whoever makes it, a process that follows another one too.
 
-    An attempt that was answered with an error is followed by one that has another key.
+    An attempt that was answered with an error is followed by one that has another name.
     """
-    digest = hashlib.sha256(b"%b\n%d\n%b" % (batch_id.encode(), attempt, custom_id.encode()))
-    return f"batch-{digest.hexdigest()}"
+    return hashlib.sha256(b"%b\n%d\n%b" % (batch_id.encode(), attempt, custom_id.encode())).hexdigest()
 
 
 def usage_of(body: bytes) -> BatchUsage:

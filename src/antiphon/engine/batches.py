@@ -25,7 +25,7 @@ from antiphon.engine.batch_lines import (
     RETRIED,
     Line,
     Reply,
-    idempotency_key,
+    attempt_id,
     numbered,
     parse,
     result_of,
@@ -53,12 +53,16 @@ _DOUBLINGS: Final = 128
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """A request on behalf of an owner."""
+    """A request on behalf of an owner.
+
+    `id` is the same if the same request is made again; `once` asks for one answer to it, however often it is made.
+    """
 
     owner: str
     path: str
     body: bytes
-    key: str = ""
+    id: str
+    once: bool
 
 
 Ask = Callable[[Asked], Awaitable[Reply]]
@@ -292,9 +296,15 @@ async def _asked(running: Running, owner: str, batch: Batch, *, line: Line) -> R
     """The answer to a line; if its host is busy or away, the one that it gives later."""
     failures = 0
     while True:
-        key = idempotency_key(batch.id, line.custom_id, failures) if batch.endpoint == "/v1/responses" else ""
+        asked = Asked(
+            owner=owner,
+            path=batch.endpoint,
+            body=line.body,
+            id=attempt_id(batch.id, line.custom_id, failures),
+            once=batch.endpoint == "/v1/responses",
+        )
         async with running.lanes:
-            reply = await running.ask(Asked(owner=owner, path=batch.endpoint, body=line.body, key=key))
+            reply = await running.ask(asked)
         if reply.status not in RETRIED:
             return reply
         failures += 1

@@ -50,7 +50,7 @@ _HOLDERS = "SELECT DISTINCT worker FROM jobs WHERE status = 'running'"
 _END = "UPDATE jobs SET status = ?, error = ?, ended_at_ms = ?, worker = NULL WHERE id = ? AND worker = ?"
 _BACK = (
     "status = CASE cancelled WHEN 1 THEN 'cancelled' ELSE 'waiting' END,"
-    " ended_at_ms = CASE cancelled WHEN 1 THEN ? END, worker = NULL"
+    " ended_at_ms = CASE cancelled WHEN 1 THEN ? ELSE ended_at_ms END, worker = NULL"
 )
 _AGAIN = f"UPDATE jobs SET {_BACK}, run_at_ms = ?, error = ? WHERE id = ? AND worker = ?"
 _UNDONE = f"UPDATE jobs SET {_BACK}, attempts = attempts - 1 WHERE status = 'running' AND worker = ?"

@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 from antiphon.engine.batch_lines import (
     Line,
     Reply,
-    idempotency_key,
+    attempt_id,
     line_id,
     numbered,
     parse,
@@ -146,8 +146,7 @@ def test_usage_is_read_in_the_words_of_every_endpoint(usage: Any, tokens: tuple[
     assert (found.input_tokens, details[0], found.output_tokens, details[1], found.total_tokens) == tokens
 
 
-def test_keys_differ_by_batch_line_and_attempt_and_by_nothing_else() -> None:
-    keys = [idempotency_key(*each) for each in (("b", "a", 0), ("b", "a", 1), ("b", "é\n", 0), ("c", "a", 0))]
+def test_attempts_differ_by_batch_line_and_attempt_and_by_nothing_else() -> None:
+    keys = [attempt_id(*each) for each in (("b", "a", 0), ("b", "a", 1), ("b", "é\n", 0), ("c", "a", 0))]
     assert len(set(keys)) == 4
-    assert idempotency_key("b", "a", 0) == keys[0]
-    assert all(key.isascii() for key in keys)
+    assert attempt_id("b", "a", 0) == keys[0]
