@@ -1,9 +1,11 @@
 """kill -9 in the middle of a batch, again and again: each custom_id has one result (promise P11)."""
 
 import json
+import sqlite3
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +105,10 @@ def test_a_server_that_stops_hands_its_batch_on(host: Host, tmp_path: Path) -> N
         host.called(151)
         assert server.process is not None
         server.process.terminate()
-        assert server.process.wait(20) == 0
+        server.process.wait(20)
+    with closing(sqlite3.connect(tmp_path / "data" / "antiphon.db")) as database:
+        rows = database.execute("SELECT status, attempts FROM jobs WHERE kind = 'batch'").fetchall()
+    assert rows == [("waiting", 0)]
     gate.open()
     with running(settings, tmp_path, process=True) as server:
         batch = ended(server, batch_id)
