@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from msgspec.structs import replace
@@ -22,6 +23,8 @@ from antiphon.clock import replay_clock, system_clock
 from antiphon.config import Config, ConfigError, HostConfig
 from antiphon.egress import LiveTransport
 from antiphon.engine import batches, jobs
+from antiphon.engine.background import Worker
+from antiphon.engine.control import Pace
 from antiphon.engine.jobs import Recurring, performing
 from antiphon.engine.run import Engine
 from antiphon.engine.seal import Sealer
@@ -40,6 +43,7 @@ from antiphon.stores.files import LOOSE_S_MAX, Files
 from antiphon.stores.jobs import Job, Kind
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.responses import Responses
+from antiphon.stores.runs import Runs
 from antiphon.stores.signals import LocalSignals
 from antiphon.stores.sqlite import open_sqlite
 from antiphon.stores.workers import Workers
@@ -47,16 +51,21 @@ from antiphon.telemetry import Counts, Telemetry, log_request
 
 log = logging.getLogger("antiphon.app")
 
-
-def build(config: Config) -> AsgiApp:
-    """The application; its lifespan opens and closes what it uses."""
-    return application(lambda: opened(config))
+Exits = list[Callable[[], None]]
 
 
-def options(config: Config) -> uvicorn.Config:
+def build(config: Config, exits: Exits | None = None) -> AsgiApp:
+    """The application; its lifespan opens and closes what it uses, and says what to call at the first sign of the end.
+
+    That comes before the lifespan's end: open connections are waited for in between.
+    """
+    return application(lambda: opened(config, [] if exits is None else exits))
+
+
+def options(config: Config, exits: Exits | None = None) -> uvicorn.Config:
     """How uvicorn serves the application."""
     return uvicorn.Config(
-        build(config),
+        build(config, exits),
         host=config.host,
         port=config.port,
         log_config=None,
@@ -72,7 +81,8 @@ def options(config: Config) -> uvicorn.Config:
 
 def serve(config: Config, listens: Callable[[Config], None]) -> int:
     """Listens until it is told to stop; returns the exit code. `listens` is told the port that it has become."""
-    running = uvicorn.Server(options(config))
+    exits: Exits = []
+    running = _Server(options(config, exits), exits)
     try:
         listening = socket.create_server((config.host, config.port), backlog=2048, family=_family(config.host))
     except OSError as error:
@@ -84,6 +94,20 @@ def serve(config: Config, listens: Callable[[Config], None]) -> int:
     return 0 if running.started else 1
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's server, which begins no new work once it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, exits: Exits) -> None:
+        super().__init__(config)
+        self._exits = exits
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Hears SIGTERM and SIGINT."""
+        super().handle_exit(sig, frame)
+        for call in self._exits:
+            call()
+
+
 class _Protocol(HttpToolsProtocol):
     """uvicorn's HTTP, writing through a transport that gathers."""
 
@@ -93,24 +117,28 @@ class _Protocol(HttpToolsProtocol):
 
 
 @asynccontextmanager
-async def opened(config: Config) -> AsyncIterator[Services]:
-    """Everything the routes use, opened, and closed again in the opposite order."""
+async def opened(config: Config, exits: Exits) -> AsyncIterator[Services]:
+    """Everything the routes use, opened, and closed again in the opposite order.
+
+    What has to happen as soon as the server is told to stop is added to `exits`.
+    """
     live = LiveTransport()
     transport = open_transport(_replay_options(config), live)
     config = _with_recorded_hosts(config, transport)
     database = open_sqlite(_database_path(config), sync=config.sqlite_sync)
     catalog = catalog_of(config, transport)
     blobs = _blobs(config)
-    workers = Workers(database, config.jobs.lease_s)
+    workers = Workers(database, config.background.lease_s)
     services = services_of(config, catalog, database, blobs=blobs, workers=workers)
+    worker = Worker(services.engine, workers)
+    exits.append(worker.drain)
     working: asyncio.Task[None] | None = None
     try:
-        await migrate(database, migrations())
+        if await migrate(database, migrations()):
+            await services.responses.fail_unfinished(services.clock())
         await services.jobs.open()
-        await workers.beat()
-        await services.responses.fail_unfinished(services.clock())
-        await services.conversations.release_all()
         catalog.start()
+        await worker.start()
         working = asyncio.create_task(_work(services))
         working.add_done_callback(_told)
         yield services
@@ -118,7 +146,8 @@ async def opened(config: Config) -> AsyncIterator[Services]:
         if working is not None:
             working.cancel()
             await asyncio.wait([working])
-        await services.tasks.drain(config.timeouts.shutdown_s)
+        shutdown_s = config.timeouts.shutdown_s
+        await asyncio.gather(services.tasks.drain(shutdown_s), worker.close(shutdown_s))
         await catalog.close()
         await transport.close()
         await blobs.close()
@@ -137,6 +166,11 @@ def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: 
         catalog=catalog,
         responses=responses,
         conversations=conversations,
+        runs=Runs(database, workers.id),
+        signals=signals,
+        pace=Pace(config.background.journal_s),
+        live=set(),
+        background=config.background,
         clock=clock,
         new_id=new_id,
         sealer=Sealer(settings.secret(config)),
@@ -165,7 +199,6 @@ def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: 
         files=Files(database, blobs, clock, workers=workers),
         batches=Batches(database),
         jobs=EmbeddedJobs(database, workers, signals),
-        signals=signals,
         test_ids=NumberedIds(),
         tasks=Tasks(),
         ready=missing,
@@ -180,7 +213,7 @@ async def _work(services: Services) -> None:
         batches=services.batches,
         files=services.files,
         jobs=services.jobs,
-        signals=services.signals,
+        signals=services.engine.signals,
         clock=services.clock,
         config=config.batches,
         line_bytes_max=config.limits.body_bytes_max,

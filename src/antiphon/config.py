@@ -97,6 +97,34 @@ class Limits(Struct, frozen=True, kw_only=True):
     embedding_inputs_max: Annotated[int, Meta(ge=1, description="Inputs in one embeddings request.")] = 2048
 
 
+class Background(Struct, frozen=True, kw_only=True):
+    """Runs that outlive their request: in the background, or taken over from a process that died."""
+
+    running_max: Annotated[int, Meta(ge=1, description="Runs in one process at once.")] = 64
+    per_host_max: Annotated[int, Meta(ge=1, description="Runs on one model host at once, over all processes.")] = 64
+    per_owner_max: Annotated[int, Meta(ge=1, description="Runs of one owner at once, over all processes.")] = 64
+    waiting_max: Annotated[
+        int, Meta(ge=0, description="Runs that may wait for a worker; beyond, a background response is a 429.")
+    ] = 10_000
+    attempts_max: Annotated[
+        int, Meta(ge=1, description="How many processes may die over a run before it is given up as failed.")
+    ] = 5
+    run_s_max: Annotated[
+        float, Meta(ge=0, description="How long any response may take before it fails, in seconds; 0: no limit.")
+    ] = 0.0
+    lease_s: Annotated[
+        float, Meta(ge=1, description="After how much silence a process counts as dead and its runs are taken over.")
+    ] = 15.0
+    journal_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Events that somebody sees are kept before they are sent: at once after a pause, else together"
+            " with those of other streams at most this often.",
+        ),
+    ] = 0.005
+
+
 class TimeoutsConfig(Struct, frozen=True, kw_only=True):
     """How long a model host may take, in seconds."""
 
@@ -109,9 +137,6 @@ class TimeoutsConfig(Struct, frozen=True, kw_only=True):
 class JobsConfig(Struct, frozen=True, kw_only=True):
     """Work beside requests: batches, clean-up."""
 
-    lease_s: Annotated[
-        float, Meta(gt=0, description="How long after its last sign of life a process still counts as alive.")
-    ] = 15.0
     clean_every_s: Annotated[float, Meta(gt=0, description="How often what has expired is removed.")] = 300.0
     done_kept_s: Annotated[float, Meta(ge=0, description="How long jobs that are done are remembered.")] = 3600.0
     dead_kept_s: Annotated[float, Meta(ge=0, description="How long jobs that failed for good are kept.")] = 2_592_000.0
@@ -198,6 +223,7 @@ class Config(Struct, frozen=True, kw_only=True):
         msgspec.field(default_factory=dict)
     )
     limits: Annotated[Limits, Meta(description="How much of everything.")] = Limits()
+    background: Annotated[Background, Meta(description="Runs that outlive their request.")] = Background()
     timeouts: Annotated[TimeoutsConfig, Meta(description="How long a model host may take.")] = TimeoutsConfig()
     jobs: Annotated[JobsConfig, Meta(description="Work beside requests.")] = JobsConfig()
     batches: Annotated[BatchesConfig, Meta(description="Batches of requests.")] = BatchesConfig()

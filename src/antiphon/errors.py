@@ -111,6 +111,12 @@ class Conflict(ApiError):
     code = "conflict"
 
 
+class RunLost(Conflict):
+    """Another worker has the run by now: what this one still wanted to store of it is not wanted."""
+
+    code = "run_lost"
+
+
 class TooLarge(ApiError):
     """The body exceeds a limit."""
 

@@ -98,30 +98,30 @@ async def a_deleted_conversation_takes_its_items_along_but_no_responses(database
 async def a_turn_appends_its_items_with_its_response_and_releases_its_claim(database: Database) -> None:
     """Items that a client added meanwhile stand before it."""
     conversations, responses = await conversation(database, "conv_1", user("msg_1")), Responses(database)
-    await conversations.claim(US, "conv_1", "resp_1")
+    await conversations.claim(US, "conv_1", "resp_1", worker="w")
     begun = response("resp_1", conversation="conv_1")
     await responses.begin(US, begun, [user("msg_2")])
     await conversations.append(US, "conv_1", [user("msg_3")])
     ended = response("resp_1", assistant("msg_4"), status="completed", conversation="conv_1")
     await responses.finish(US, ended, b"", turn=Turn(conversation="conv_1", items=[user("msg_2"), *ended.output]))
     assert ids(await conversations.history(US, "conv_1")) == ["msg_1", "msg_3", "msg_2", "msg_4"]
-    await conversations.claim(US, "conv_1", "resp_2")
+    await conversations.claim(US, "conv_1", "resp_2", worker="w")
 
 
 async def one_turn_at_a_time(database: Database) -> None:
     """The second is a conflict until the first is released; a stranger's release changes nothing."""
     conversations = await conversation(database, "conv_1")
-    claims = (conversations.claim(US, "conv_1", f"resp_{n}") for n in range(8))
+    claims = (conversations.claim(US, "conv_1", f"resp_{n}", worker="w") for n in range(8))
     results = await asyncio.gather(*claims, return_exceptions=True)
     refusals = [result for result in results if isinstance(result, Conflict)]
     assert (results[0], len(refusals)) == (None, 7)
     assert {(error.code, error.param) for error in refusals} == {("conversation_locked", "conversation")}
     await conversations.release(US, "conv_1", "resp_9")
-    await refused(Conflict, conversations.claim(US, "conv_1", "resp_9"))
+    await refused(Conflict, conversations.claim(US, "conv_1", "resp_9", worker="w"))
     await conversations.release(US, "conv_1", "resp_0")
-    await conversations.claim(US, "conv_1", "resp_9")
-    assert await conversations.release_all() == 1
-    await conversations.claim(US, "conv_1", "resp_10")
+    await conversations.claim(US, "conv_1", "resp_9", worker="w")
+    assert await conversations.inherit() == 1
+    await conversations.claim(US, "conv_1", "resp_10", worker="w")
 
 
 async def a_turn_that_cannot_be_appended_leaves_its_response_unfinished(database: Database) -> None:
@@ -134,7 +134,7 @@ async def a_turn_that_cannot_be_appended_leaves_its_response_unfinished(database
         return await refused(Conflict, responses.finish(US, ended, b"", turn=Turn(conversation="conv_1", items=items)))
 
     assert (await finish(user("msg_2"))).code == "conversation_locked"
-    await conversations.claim(US, "conv_1", "resp_1")
+    await conversations.claim(US, "conv_1", "resp_1", worker="w")
     assert "'msg_1'" in (await finish(user("msg_2"), user("msg_1"))).message
     assert (await responses.get(US, "resp_1")).status == "in_progress"
     assert await responses.find_items(US, ["msg_3"]) == {}

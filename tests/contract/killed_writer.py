@@ -54,7 +54,7 @@ async def take_turns(database: Database, name: str, conversation: str) -> None:
     for n in range(1_000_000):
         id, items = f"resp_{name}_{n}", [user(f"msg_{name}_{n}_in")]
         try:
-            await conversations.claim(US, conversation, id)
+            await conversations.claim(US, conversation, id, worker="w")
         except Conflict:
             await asyncio.sleep(0.001)
             continue
@@ -70,7 +70,7 @@ async def main(path: Path, name: str) -> None:
     database = open_sqlite(path)
     await migrate(database, migrations())
     say("failed", await Responses(database).fail_unfinished(0))
-    say("released", await Conversations(database).release_all())
+    say("released", await Conversations(database).inherit())
     for conversation in CONVERSATIONS:
         if await database.one("SELECT 1 FROM conversations WHERE id = ?", (conversation,)) is None:
             await Conversations(database).create(US, Conversation(id=conversation, created_at=1))

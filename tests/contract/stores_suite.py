@@ -8,11 +8,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from antiphon.errors import Conflict, Internal, InvalidRequest, NotFound
 from antiphon.stores.completions import Completions, StoredCompletion
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.database import Database
-from antiphon.stores.responses import Responses
+from antiphon.stores.responses import Responses, Trail
 from antiphon.testing.database_suite import refused
 from antiphon.wire.base import Order, Page
 from antiphon.wire.conversations import Conversation
@@ -97,13 +99,15 @@ async def a_response_is_there_as_soon_as_it_begins_and_changes_when_it_ends(data
     """Begin, get, finish, get, journal."""
     responses = Responses(database)
     begun = response("resp_1")
-    await responses.begin(US, begun, [user("msg_1"), user("msg_2")])
+    await responses.begin(US, begun, [user("msg_1"), user("msg_2")], journal=b"head")
     assert await responses.get(US, "resp_1") == begun
-    assert await responses.journal(US, "resp_1") == (begun, b"")
+    assert ids(await responses.input(US, "resp_1")) == ["msg_1", "msg_2"]
+    assert await responses.trail(US, "resp_1") == Trail(response=begun, parts=[], last=b"head")
     ended = response("resp_1", assistant("msg_3"), assistant("msg_4"), status="completed")
     await responses.finish(US, ended, b"journal")
     assert await responses.get(US, "resp_1") == ended
-    assert await responses.journal(US, "resp_1") == (ended, b"journal")
+    bare = replace(ended, output=[])
+    assert await responses.trail(US, "resp_1") == Trail(response=bare, parts=[], last=b"journal")
     assert ids(await responses.history(US, "resp_1")) == ["msg_1", "msg_2", "msg_3", "msg_4"]
 
 
@@ -201,7 +205,7 @@ async def a_deleted_response_leaves_nothing(database: Database) -> None:
     await stored(responses, "resp_1")
     await responses.delete(US, "resp_1")
     await refused(NotFound, responses.get(US, "resp_1"))
-    await refused(NotFound, responses.journal(US, "resp_1"))
+    await refused(NotFound, responses.trail(US, "resp_1"))
     await refused(NotFound, responses.input_items(US, "resp_1", ListQuery()))
     await refused(NotFound, responses.delete(US, "resp_1"))
     assert await responses.find_items(US, ["resp_1.in", "resp_1.out"]) == {}
@@ -335,7 +339,7 @@ async def nothing_of_another_owner_is_seen_or_changed(database: Database) -> Non
     query = ListQuery()
     for call in (
         responses.get(THEM, "resp_1"),
-        responses.journal(THEM, "resp_1"),
+        responses.trail(THEM, "resp_1"),
         responses.history(THEM, "resp_1"),
         responses.input_items(THEM, "resp_1", query),
         responses.delete(THEM, "resp_1"),
@@ -348,7 +352,7 @@ async def nothing_of_another_owner_is_seen_or_changed(database: Database) -> Non
         conversations.get_item(THEM, "conv_1", "msg_1"),
         conversations.delete_item(THEM, "conv_1", "msg_1"),
         conversations.history(THEM, "conv_1"),
-        conversations.claim(THEM, "conv_1", "resp_9"),
+        conversations.claim(THEM, "conv_1", "resp_9", worker="w"),
         completions.get(THEM, "chat_1"),
         completions.update(THEM, "chat_1", {}),
         completions.delete(THEM, "chat_1"),
@@ -360,9 +364,9 @@ async def nothing_of_another_owner_is_seen_or_changed(database: Database) -> Non
     assert (await responses.list(THEM, query)).data == []
     assert (await completions.list(THEM, query)).data == []
     await refused(InvalidRequest, responses.list(THEM, ListQuery(after="resp_1")))
-    await conversations.claim(US, "conv_1", "resp_1")
+    await conversations.claim(US, "conv_1", "resp_1", worker="w")
     await conversations.release(THEM, "conv_1", "resp_1")
-    await refused(Conflict, conversations.claim(US, "conv_1", "resp_2"))
+    await refused(Conflict, conversations.claim(US, "conv_1", "resp_2", worker="w"))
     assert ids(await conversations.history(US, "conv_1")) == ["msg_1"]
     assert (await responses.get(US, "resp_2")).status == "in_progress"
 

@@ -66,7 +66,7 @@ async def cancel_batch(call: Call[None, None]) -> Batch:
             raise Conflict(f"Batch {batch_id} cannot be cancelled: it is {batch.status}.")
         told = replace(batch, status="cancelling", cancelling_at=int(services.clock()))
         if await services.batches.move(call.owner, replace(terms, batch=told), batch.status):
-            services.signals.send(batch_id)
+            services.engine.signals.send(batch_id)
             await put(services.jobs, call.owner, batch_id)
             return told
 

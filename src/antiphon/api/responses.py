@@ -5,7 +5,6 @@ import logging
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
@@ -13,20 +12,20 @@ from antiphon.api.call import Call
 from antiphon.api.route import route
 from antiphon.api.sse import DONE, EventStream
 from antiphon.api.visible import visible
-from antiphon.engine.emit import Journal, again
+from antiphon.engine.cancel import cancel
+from antiphon.engine.follow import follow
 from antiphon.engine.perform import perform
 from antiphon.engine.prepare import prepare, prepare_count
-from antiphon.engine.run import Caller
-from antiphon.errors import InvalidRequest
+from antiphon.engine.record import enqueue
+from antiphon.engine.run import Caller, commands
+from antiphon.errors import Conflict, InvalidRequest
 from antiphon.models.tokens import count_tokens
-from antiphon.tools.client import offers
 from antiphon.wire.base import Deleted, Page
 from antiphon.wire.events import TERMINAL, Event, frame
 from antiphon.wire.items import Item
 from antiphon.wire.responses import CountInputTokens, CreateResponse, Includable, InputTokens, ListQuery, Response
 
 log = logging.getLogger("antiphon.api")
-_journal = msgspec.msgpack.Decoder(Journal)
 
 
 class RetrieveQuery(Struct, kw_only=True):
@@ -48,6 +47,9 @@ async def create_response(call: Call[CreateResponse, None]) -> Response | EventS
         call.warn(f"not obeyed: {name}")
     if run.warnings:
         log.info("parameters not obeyed", extra={"names": run.warnings, "request_id": call.request_id})
+    if run.response.background:
+        response = await enqueue(engine, run)
+        return EventStream(_frames(follow(engine, call.owner, response.id))) if call.body.stream else response
     stored = run.response.store
     patience_s = call.services.config.response_patience_s if call.body.stream else None
     events = perform(engine, run, patience_s=patience_s, shown=bool(call.body.stream))
@@ -65,13 +67,15 @@ async def get_response(call: Call[None, RetrieveQuery]) -> Response | EventStrea
     if not query.stream:
         response = await call.services.responses.get(call.owner, response_id)
         return replace(response, output=[_seen(call, item, query.include) for item in response.output])
-    response, data = await call.services.responses.journal(call.owner, response_id)
-    if response.status in ("queued", "in_progress"):
-        message = f"Response {response_id} is {response.status}: its stream can be read again once it has ended."
-        raise InvalidRequest(message, param="stream", code="response_not_finished")
-    journal = _journal.decode(data) if data else Journal(service_tier=response.service_tier, sealed=False, events=[])
-    events = again(response, journal, offers(response.tools), seal=call.services.engine.sealer.seal)
-    return EventStream(_once(events[(-1 if query.starting_after is None else query.starting_after) + 1 :]))
+    after = -1 if query.starting_after is None else query.starting_after
+    return EventStream(_frames(follow(call.services.engine, call.owner, response_id, after=after)))
+
+
+@route("POST", "/v1/responses/{response_id}/cancel", answer=Response)
+async def cancel_response(call: Call[None, None]) -> Response:
+    """Cancel a response that has not ended; one that has is returned as it is."""
+    response = await cancel(call.services.engine, call.owner, call.params["response_id"])
+    return replace(response, output=[_seen(call, item, []) for item in response.output])
 
 
 @route("GET", "/v1/responses", query=ListQuery, answer=Page[Response])
@@ -88,6 +92,8 @@ async def delete_response(call: Call[None, None]) -> Deleted:
     """Delete a stored response: it never reaches a model again."""
     response_id = call.params["response_id"]
     await call.services.responses.delete(call.owner, response_id)
+    for topic in (commands(response_id), response_id):  # who works on it, and who follows it
+        call.services.engine.signals.send(topic)
     return Deleted(id=response_id, object="response.deleted")
 
 
@@ -113,12 +119,16 @@ def _seen(call: Call[Any, Any], item: Item, include: list[Includable]) -> Item:
 
 async def _frames(batches: AsyncGenerator[list[Event], None]) -> AsyncGenerator[bytes, None]:
     """What is ready together is written together; `[DONE]` goes with the terminal event."""
+    done = False
     try:
         async for batch in batches:
             frames = [frame(event) for event in batch]
-            if isinstance(batch[-1], TERMINAL):
+            if batch and isinstance(batch[-1], TERMINAL):
                 frames.append(DONE)
+                done = True
             yield b"".join(frames)
+        if not done:
+            yield DONE
     finally:
         await batches.aclose()
 
@@ -131,9 +141,9 @@ async def _last(batches: AsyncGenerator[list[Event], None]) -> Response:
             events = batch
     finally:
         await batches.aclose()
-    response: Response = events[-1].response  # type: ignore[attr-defined]  # every stream ends with a ResponseEvent
-    return response
-
-
-async def _once(events: list[Event]) -> AsyncGenerator[bytes, None]:
-    yield b"".join([*(frame(event) for event in events), DONE])
+    if not events or not isinstance(events[-1], TERMINAL):
+        message = (
+            "The response was deleted while it was made, or another process goes on with it: retrieve it by its id."
+        )
+        raise Conflict(message, code="response_moved")
+    return events[-1].response

@@ -31,6 +31,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     responses.count_input_tokens,
     responses.get_response,
     responses.delete_response,
+    responses.cancel_response,
     responses.list_input_items,
     conversations.create_conversation,
     conversations.get_conversation,

@@ -17,7 +17,6 @@ from antiphon.stores.conversations import Conversations
 from antiphon.stores.files import Files
 from antiphon.stores.jobs import Jobs
 from antiphon.stores.responses import Responses
-from antiphon.stores.signals import Signals
 from antiphon.telemetry import Telemetry
 
 
@@ -35,7 +34,6 @@ class Services(Struct, frozen=True, kw_only=True):
     files: Files
     batches: Batches
     jobs: Jobs
-    signals: Signals
     test_ids: NumberedIds
     tasks: Tasks
     ready: Callable[[], Awaitable[list[str]]]

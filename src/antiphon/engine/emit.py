@@ -8,15 +8,15 @@ At most one message or reasoning item is open at a time. Function calls may be o
 the next begins, if its arguments are whole by then, else at the end of the turn (some hosts interleave them).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import msgspec
-from msgspec import Struct
 
-from antiphon.engine.state import Cause, Outcome, Turn, advance
+from antiphon.engine.journal import Entry, NextCall, Started, summed
+from antiphon.engine.state import Outcome, Turn, advance
 from antiphon.ids import child_id
-from antiphon.models.base import CallArguments, CallStart, Finish, ModelEvent, Served, Text, Tokens
+from antiphon.models.base import CallArguments, CallStart, Finish, Served, Text, Tokens
 from antiphon.models.base import Reasoning as ReasoningEvent
 from antiphon.models.base import Refusal as RefusalEvent
 from antiphon.tools.client import Offer, Place, progress
@@ -41,6 +41,7 @@ from antiphon.wire.events import (
     ResponseFailed,
     ResponseIncomplete,
     ResponseInProgress,
+    ResponseQueued,
     TextDelta,
     TextDone,
 )
@@ -61,14 +62,6 @@ from antiphon.wire.responses import IncompleteDetails, Response, ResponseStatus,
 PartKind = Literal["text", "refusal", "reasoning"]
 Seal = Callable[[str], str]
 """Encrypts a reasoning text; deterministic, so that a journal gives the same bytes again."""
-
-
-class Journal(Struct, frozen=True, array_like=True):
-    """What a run's stream can be made from again, beside the stored response."""
-
-    service_tier: str
-    sealed: bool
-    events: list[ModelEvent]
 
 
 class _OpenPart:
@@ -131,34 +124,47 @@ class Emitter:
     """Turns the model events of one run into wire events.
 
     Call `open` once, `feed` for each batch, `close` once. `turn` is what `state.decide` wants to know in between;
-    `response` is the response as it stands; `journal` everything that was fed.
+    `response` is the response as it stands; `number` the last event's; `journal` what was fed and not taken yet.
     """
 
     def __init__(self, response: Response, offers: Mapping[str, Offer], seal: Seal | None = None) -> None:
         self.response = response
         self.turn = Turn(finish=None)
-        self.journal: list[ModelEvent] = []
+        self.number = -1
+        self.journal: list[Entry] = []
         self._offers = offers
         self._seal = seal
-        self._number = -1
         self._output: dict[int, Item] = {}
         self._next_index = 0
-        self._started = 0
+        self._call_count = 0
         self._item: _OpenItem | None = None
         self._calls: dict[int, _OpenCall] = {}
         self._fault: str | None = None
+        self._said = False
         self._usage: Usage | None = None
+        self._spent: Usage | None = None
+
+    @property
+    def half_said(self) -> bool:
+        """Whether the model call that is under way has shown anything, and has not ended."""
+        return self.turn.finish is None and self._said
 
     # ------------------------------------------------------------ the three calls
 
     def open(self) -> list[Event]:
         """The first two events."""
+        second = ResponseQueued if self.response.status == "queued" else ResponseInProgress
         return [
             ResponseCreated(sequence_number=self._next(), response=self.response),
-            ResponseInProgress(sequence_number=self._next(), response=self.response),
+            second(sequence_number=self._next(), response=self.response),
         ]
 
-    def feed(self, batch: list[ModelEvent]) -> list[Event]:
+    def take(self) -> list[Entry]:
+        """What was fed since the last time."""
+        taken, self.journal = self.journal, []
+        return taken
+
+    def feed(self, batch: Sequence[Entry]) -> list[Event]:
         """The events that a batch of model events leads to."""
         self.journal += batch
         out: list[Event] = []
@@ -178,7 +184,7 @@ class Emitter:
             error=outcome.error,
             incomplete_details=_INCOMPLETE.get(outcome.cause),
             output=[self._output[index] for index in sorted(self._output)],
-            usage=self._usage,
+            usage=summed(self._spent, self._usage),
         )
         out.append(_TERMINAL_EVENTS[status](sequence_number=self._next(), response=self.response))
         return out
@@ -287,8 +293,8 @@ class Emitter:
         if event.index in self._calls:
             self._close_call(event.index, "completed", out)
         offer = self._offers.get(event.name)
-        call_id = event.call_id or child_id(self.response.id, "call", self._started)
-        self._started += 1
+        call_id = event.call_id or child_id(self.response.id, "call", self._call_count)
+        self._call_count += 1
         call = _OpenCall(call_id, event.name, offer)
         self._calls[event.index] = call
         if call.kind == "function":
@@ -357,6 +363,15 @@ class Emitter:
 
     # ------------------------------------------------------------ shared
 
+    def _started(self, _event: Started, out: list[Event]) -> None:
+        self.response = msgspec.structs.replace(self.response, status=advance(self.response.status, "start"))
+        out.append(ResponseInProgress(sequence_number=self._next(), response=self.response))
+
+    def _next_call(self, event: NextCall, out: list[Event]) -> None:
+        self._close_all("incomplete" if event.broken else "completed", out, broken=event.broken)
+        self._spent, self._usage = summed(self._spent, self._usage), None
+        self.turn, self._fault, self._said = Turn(finish=None), None, False
+
     def _tokens(self, event: Tokens, _out: list[Event]) -> None:
         self._usage = event.usage()
 
@@ -378,12 +393,13 @@ class Emitter:
         out.append(OutputItemDone(sequence_number=self._next(), output_index=output_index, item=item))
 
     def _take_index(self) -> int:
+        self._said = True
         self._next_index += 1
         return self._next_index - 1
 
     def _next(self) -> int:
-        self._number += 1
-        return self._number
+        self.number += 1
+        return self.number
 
     _feeders: ClassVar[dict[type, Callable[["Emitter", Any, list[Event]], None]]] = {
         Text: _text,
@@ -394,6 +410,8 @@ class Emitter:
         Tokens: _tokens,
         Served: _served,
         Finish: _finish,
+        Started: _started,
+        NextCall: _next_call,
     }
 
 
@@ -434,26 +452,3 @@ _TERMINAL_EVENTS: dict[ResponseStatus, type[ResponseEvent]] = {
     "failed": ResponseFailed,
     "cancelled": ResponseCancelled,
 }
-
-
-def again(response: Response, journal: Journal, offers: Mapping[str, Offer], *, seal: Seal | None) -> list[Event]:
-    """All events of a finished run, as they were sent, from its stored response and its journal."""
-    begun = msgspec.structs.replace(
-        response,
-        status="in_progress",
-        output=[],
-        completed_at=None,
-        error=None,
-        incomplete_details=None,
-        usage=None,
-        service_tier=journal.service_tier,
-    )
-    emitter = Emitter(begun, offers, seal if journal.sealed else None)
-    details = response.incomplete_details
-    cause: Cause = _CAUSES[response.status] if details is None else _LIMITS[details.reason]
-    outcome = Outcome(cause=cause, at=response.completed_at or 0, error=response.error)
-    return [*emitter.open(), *emitter.feed(journal.events), *emitter.close(outcome)]
-
-
-_CAUSES: dict[str, Cause] = {"completed": "complete", "failed": "fail", "cancelled": "cancel"}
-_LIMITS: dict[str, Cause] = {"max_output_tokens": "limit", "content_filter": "filter"}

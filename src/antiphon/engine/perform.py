@@ -1,11 +1,13 @@
-"""A run from its beginning to its end: the loop, with the recorder around it; the one way to execute runs."""
+"""A run from where it stands to its end: the loop, with the recorder around it; the one way to execute runs."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 
+from antiphon.engine.control import Control, Stop
 from antiphon.engine.emit import Emitter
 from antiphon.engine.loop import stream
-from antiphon.engine.record import record
-from antiphon.engine.run import Engine, Run
+from antiphon.engine.record import pass_on, record
+from antiphon.engine.run import Engine, Progress, Run
 from antiphon.wire.events import Event
 
 
@@ -14,8 +16,26 @@ def perform(engine: Engine, run: Run, *, patience_s: float | None, shown: bool) 
 
     `shown` says that somebody sees the events as they come; otherwise only the last batch matters. Raises the host's
     rejection if it comes within `patience_s` (None: whenever) and before anything was yielded; after that, whatever
-    happens is an event. Closing the generator aborts the model call.
+    happens is an event. Closing the generator aborts the model call, and lets another worker go on if the response is
+    stored. If that happens anyway, or the response is deleted, the events end without a terminal one.
     """
-    del shown  # the event log's, which comes next
     emitter = Emitter(run.response, run.offers, engine.sealer.seal if run.sealed else None)
-    return record(engine, run, emitter, batches=stream(engine, run, emitter, patience_s=patience_s))
+    return resume(engine, Progress(run=run, emitter=emitter, control=Control(int(shown))), patience_s=patience_s)
+
+
+async def resume(
+    engine: Engine, progress: Progress, *, patience_s: float | None = 0
+) -> AsyncGenerator[list[Event], None]:
+    """The events of a run from where it stands; else as `perform`."""
+    limit_s = engine.background.run_s_max
+    stop = Stop(why="fail", message=f"The response took longer than the {limit_s:g} seconds that are allowed here.")
+    clock = asyncio.get_running_loop().call_later(limit_s, progress.control.stop, stop) if limit_s else None
+    keep = record if progress.run.response.store else pass_on
+    events = keep(engine, progress, batches=stream(engine, progress, patience_s=patience_s))
+    try:
+        async for batch in events:
+            yield batch
+    finally:
+        if clock is not None:
+            clock.cancel()
+        await events.aclose()

@@ -68,7 +68,7 @@ FORWARDED = (
     "prompt_cache_options",
 )
 """Parameters that are handed to the model host by name, where it knows them."""
-UNOBEYED = ("background", "context_management", "moderation", "access_programs", "image")
+UNOBEYED = ("context_management", "moderation", "access_programs", "image")
 """Parameters that are accepted and not obeyed; the response's warnings name them."""
 UNSERVED_ITEMS = (
     AdditionalTools,
@@ -106,12 +106,12 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     added = complete_items(given, _input_ids(response_id))
     conversation = _conversation_id(create)
     if conversation is not None:
-        await engine.conversations.claim(caller.owner, conversation, response_id)
+        await engine.conversations.claim(caller.owner, conversation, response_id, worker=engine.runs.worker)
     try:
-        history = await _history(engine, create, caller.owner)
+        history = await history_of(engine, caller.owner, conversation, previous=create.previous_response_id)
         context = [*history, *added]
         _check_context(create, context, len(history))
-        request = _model_request(create, resolved.model, _for_model(engine, context), offered=offered, choice=choice)
+        request = _model_request(create, resolved.model, for_model(engine, context), offered=offered, choice=choice)
         left_out = resolved.provider.left_out(request)
         return Run(
             response=_begun(engine, create, response_id, tools=tools, left_out=left_out),
@@ -137,9 +137,10 @@ async def prepare_count(engine: Engine, create: CreateResponse, caller: Caller) 
     offered = offers(decode_tools(create.tools, engine.limits.tools_max))
     choice = _choice(create.tool_choice, offered)
     added = complete_items(await _input(engine, create, caller), _input_ids("resp_0"))
-    history = await _history(engine, create, caller.owner)
+    conversation, previous = _conversation_id(create), create.previous_response_id
+    history = await history_of(engine, caller.owner, conversation, previous=previous)
     model = (await engine.catalog.resolve(create.model, caller.access)).model if create.model else ""
-    return _model_request(create, model, _for_model(engine, [*history, *added]), offered=offered, choice=choice)
+    return _model_request(create, model, for_model(engine, [*history, *added]), offered=offered, choice=choice)
 
 
 def trimmed(request: ModelRequest) -> ModelRequest | None:
@@ -291,12 +292,12 @@ def _check_part(part: InputImage | InputFile | ComputerScreenshot, at: str) -> N
         raise Unsupported(message, param=f"{at}.file_data", code="unsupported_file_url")
 
 
-async def _history(engine: Engine, create: CreateResponse, owner: str) -> list[Item]:
-    conversation = _conversation_id(create)
+async def history_of(engine: Engine, owner: str, conversation: str | None, *, previous: str | None) -> list[Item]:
+    """What came before: in the conversation, or in the chain that ends with the response `previous`."""
     if conversation is not None:
         return await engine.conversations.history(owner, conversation)
-    if create.previous_response_id is not None:
-        return await engine.responses.history(owner, create.previous_response_id)
+    if previous is not None:
+        return await engine.responses.history(owner, previous)
     return []
 
 
@@ -352,8 +353,8 @@ def _check_pairs(context: Sequence[Item], own: int) -> None:
             raise InvalidRequest(message, param="input", code="tool_output_not_found")
 
 
-def _for_model(engine: Engine, context: Iterable[Item]) -> list[Item]:
-    """The context without calls that were cut off, and with sealed reasoning opened."""
+def for_model(engine: Engine, context: Iterable[Item]) -> list[Item]:
+    """The context as the model is shown it: without calls that were cut off, and with sealed reasoning opened."""
     items: list[Item] = []
     for item in context:
         if isinstance(item, FunctionCall) and item.status == "incomplete":
@@ -380,7 +381,8 @@ def _begun(
     return Response(
         id=response_id,
         created_at=int(engine.clock()),
-        status="in_progress",
+        status="queued" if create.background else "in_progress",
+        background=bool(create.background),
         instructions=create.instructions,
         max_output_tokens=create.max_output_tokens,
         max_tool_calls=create.max_tool_calls,

@@ -1,77 +1,286 @@
 """Keeps what a run brings: the only writer of responses.
 
-It wraps the loop's generator. The response is there to be retrieved before its first event is handed on, and its end,
-its output, its journal and its conversation's new items are committed together before the terminal event is.
+It wraps the loop's generator. The response is there to be retrieved before its first event is handed on; what somebody
+watches is in the journal before it is handed on, so that no follower, on whatever process and after whatever crash,
+sees another stream than its client did; and its end, its output, the rest of its journal and its conversation's new
+items are committed together before the terminal event is.
 """
 
+import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
-from antiphon.engine.emit import Emitter, Journal
-from antiphon.engine.run import Engine, Run
-from antiphon.errors import ApiError
+from antiphon.engine import journal
+from antiphon.engine.control import Stop
+from antiphon.engine.journal import Entry, Journal
+from antiphon.engine.restore import kept
+from antiphon.engine.run import Engine, Progress, Run, commands
+from antiphon.engine.state import Outcome
+from antiphon.errors import ApiError, Conflict, NotFound, RateLimited, RunLost
 from antiphon.stores.responses import Turn
+from antiphon.stores.runs import RunRow
+from antiphon.stores.signals import QUEUE
 from antiphon.wire.events import TERMINAL, Event, ResponseFailed
-from antiphon.wire.responses import ResponseError
+from antiphon.wire.responses import Response, ResponseError
 
 log = logging.getLogger("antiphon.engine")
 
+RETRY_S = 1.0
+"""How long to wait before an end that could not be stored is stored again."""
+
+
+async def enqueue(engine: Engine, run: Run) -> Response:
+    """Stores a run for whichever worker has room for it. Raises `RateLimited` when too many wait already."""
+    stored = False
+    try:
+        most = engine.background.waiting_max
+        if await engine.runs.waiting_count(most) >= most:
+            raise RateLimited(
+                f"{most} responses wait for a worker already, which is as many as may.",
+                code="queue_full",
+                retry_after_s=5,
+            )
+        await _begin(engine, run, RunRow(host=run.host, body=kept(engine, run)))
+        stored = True
+    finally:
+        if not stored and run.conversation is not None:
+            await engine.conversations.release(run.owner, run.conversation, run.response.id)
+    engine.signals.send(QUEUE)
+    return run.response
+
 
 async def record(
-    engine: Engine, run: Run, emitter: Emitter, *, batches: AsyncGenerator[list[Event], None]
+    engine: Engine, progress: Progress, *, batches: AsyncGenerator[list[Event], None]
 ) -> AsyncGenerator[list[Event], None]:
     """The same batches, each handed on only when what it announces is kept.
 
-    A response with `store: false` leaves no row and adds nothing to its conversation. A completed or incomplete run
+    A completed or incomplete run
     appends its input and its output to the conversation; a failed or cancelled one appends nothing, so that the same
-    request can be sent again.
+    request can be sent again. A stored run that is closed before its end waits for another worker.
     """
-    begun = kept = False
+    keeper = _Keeper(engine, progress)
+    begun, ended = not progress.fresh, False
+    waited = progress.emitter.response.status == "queued"
+    id = progress.run.response.id
+    stop_listening = engine.signals.listen(commands(id), keeper.hear)
+    engine.live.add(id)
     try:
         async for batch in batches:
             if not begun:
+                await keeper.begin()
                 begun = True
-                if run.response.store:
-                    await engine.responses.begin(run.owner, run.response, run.input)
-            if isinstance(batch[-1], TERMINAL) and run.response.store:
-                kept = await _finish(engine, run, emitter)
-                if not kept:
-                    batch[-1] = await _give_up(engine, run, emitter, number=batch[-1].sequence_number)
+            elif waited:
+                await keeper.start()
+                waited = False
+            if progress.control.watched and not isinstance(batch[-1], TERMINAL):
+                await keeper.keep(batch)
+            if isinstance(batch[-1], TERMINAL):
+                batch[-1] = await keeper.finish(batch[-1])
+                ended = True
+            yield batch
+            if ended:
+                return
+    finally:
+        stop_listening()
+        try:
+            await batches.aclose()
+            if not ended:
+                await keeper.give_back(begun=begun)
+        finally:
+            engine.live.discard(id)
+
+
+async def pass_on(
+    engine: Engine, progress: Progress, *, batches: AsyncGenerator[list[Event], None]
+) -> AsyncGenerator[list[Event], None]:
+    """The same batches of a response with `store: false`: it leaves no row, and adds nothing to its conversation."""
+    run = progress.run
+    try:
+        async for batch in batches:
             yield batch
     finally:
         await batches.aclose()
-        if run.conversation is not None and not kept:
+        if run.conversation is not None:
             await engine.conversations.release(run.owner, run.conversation, run.response.id)
 
 
-async def _finish(engine: Engine, run: Run, emitter: Emitter) -> bool:
-    """Commits the end of the run, its output, its journal and its conversation's turn; says whether that succeeded."""
-    response = emitter.response
-    turn = None
-    if run.conversation is not None:
-        appended = [*run.input, *response.output] if response.status in ("completed", "incomplete") else []
-        turn = Turn(conversation=run.conversation, items=appended)
-    try:
-        await engine.responses.finish(run.owner, response, _journal(run, emitter), turn=turn)
-    except ApiError:
-        log.exception("response not stored", extra={"response_id": response.id})
-        return False
-    return True
+async def _begin(engine: Engine, run: Run, row: RunRow) -> None:
+    response = run.response
+    also = [engine.runs.begun(run.owner, response.id, row)]
+    head = journal.encode(_journal(run, []))
+    await engine.responses.begin(run.owner, response, run.input, journal=head, also=also)
 
 
-async def _give_up(engine: Engine, run: Run, emitter: Emitter, *, number: int) -> Event:
-    """A store that fails makes the run fail: what is not kept was not done. The failure is kept if that can be."""
-    reason = ResponseError(code="server_error", message="The response could not be stored; the log says why.")
-    failed = replace(emitter.response, status="failed", completed_at=None, incomplete_details=None, error=reason)
-    with contextlib.suppress(ApiError):
-        await engine.responses.finish(run.owner, failed, _journal(run, emitter))
-    return ResponseFailed(sequence_number=number, response=failed)
+def _journal(run: Run, entries: list[Entry]) -> Journal:
+    return Journal(service_tier=run.response.service_tier, sealed=run.sealed, events=entries)
 
 
-def _journal(run: Run, emitter: Emitter) -> bytes:
-    journal = Journal(service_tier=run.response.service_tier, sealed=run.sealed, events=emitter.journal)
-    return msgspec.msgpack.encode(journal)
+class _Keeper:
+    """Writes one run's rows."""
+
+    def __init__(self, engine: Engine, progress: Progress) -> None:
+        self._engine = engine
+        self._progress = progress
+        self._run = progress.run
+        self._owner = progress.run.owner
+        self._id = progress.run.response.id
+        self._conversation = progress.run.conversation
+        self._writing = asyncio.Lock()  # parts follow one another, and one that could not be stored is not left out
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def begin(self) -> None:
+        """Stores the response, and the run as this worker's."""
+        run, watched = self._run, self._progress.control.watched
+        row = RunRow(
+            host=run.host,
+            body=kept(self._engine, run),
+            worker=self._engine.runs.worker,
+            attempts=1,
+            watched=watched,
+        )
+        await _begin(self._engine, run, row)
+
+    async def start(self) -> None:
+        """Stores that a run which waited is in progress."""
+        response = self._progress.emitter.response
+        if response.status == "in_progress":
+            await self._engine.responses.start(self._owner, replace(response, output=[]))
+            self._tell()
+
+    async def keep(self, batch: list[Event]) -> None:
+        """Adds to the journal what led to these events. Where that fails, the batch becomes the run's last.
+
+        Raises `RunLost` if the run is another worker's by now.
+        """
+        await self._engine.pace.turn()
+        try:
+            await self._add_part()
+        except RunLost:
+            raise
+        except ApiError as error:
+            log.exception("events not stored", extra={"response_id": self._id, "exception": error.message})
+            reason = ResponseError(code="server_error", message="The response's events could not be stored.")
+            batch += self._progress.emitter.close(Outcome(cause="fail", at=int(self._engine.clock()), error=reason))
+
+    async def finish(self, last: Event) -> Event:
+        """Commits the end of the run; returns the terminal event, which is another one if that did not succeed.
+
+        Raises `RunLost` if the run is another worker's by now, `NotFound` if the response was deleted: it has no end.
+        """
+        async with self._writing:
+            entries = self._progress.emitter.take()
+        response = self._progress.emitter.response
+        turn = None
+        if self._conversation is not None:
+            appended = [*self._run.input, *response.output] if response.status in ("completed", "incomplete") else []
+            turn = Turn(conversation=self._conversation, items=appended)
+        try:
+            await self._store(response, entries, turn)
+        except (RunLost, NotFound):
+            raise
+        except ApiError:
+            log.exception("response not stored", extra={"response_id": self._id})
+            reason = ResponseError(code="server_error", message="The response could not be stored; the log says why.")
+            failed = replace(response, status="failed", completed_at=None, incomplete_details=None, error=reason)
+            await self._give_up(failed, entries)
+            last = ResponseFailed(sequence_number=last.sequence_number, response=failed)
+        self._tell()
+        return last
+
+    async def give_back(self, *, begun: bool) -> None:
+        """Lets another worker go on with a run that was closed before its end."""
+        engine = self._engine
+        with contextlib.suppress(ApiError):  # the database is away: the lease's end gives it back
+            if begun and await engine.runs.release(self._owner, self._id):
+                engine.signals.send(QUEUE)
+                return
+            if self._conversation is not None and await engine.runs.find(self._owner, self._id) is None:
+                await engine.conversations.release(self._owner, self._conversation, self._id)
+
+    def hear(self) -> None:
+        """Somebody wants something of this run: to see it, or to end it."""
+        self._start(self._look())
+
+    # ------------------------------------------------------------ inside
+
+    async def _look(self) -> None:
+        control = self._progress.control
+        try:
+            row = await self._engine.runs.find(self._owner, self._id)
+            if row is None or row.worker != self._engine.runs.worker:
+                control.stop(Stop(why="give back"))
+            elif row.cancelled:
+                control.stop(Stop(why="cancel"))
+            elif row.watched > control.watched:
+                control.watched = row.watched
+                await self._add_part()
+        except ApiError as error:  # the next part, or the run's end, will meet it as well
+            log.warning("run not looked after", extra={"response_id": self._id, "exception": error.message})
+
+    async def _add_part(self) -> None:
+        async with self._writing:
+            progress = self._progress
+            entries = progress.emitter.take()
+            if not entries:
+                return
+            part = journal.encode(entries)
+            try:
+                await self._engine.runs.keep(self._owner, self._id, progress.parts, part=part)
+            except ApiError:
+                progress.emitter.journal[:0] = entries
+                raise
+            progress.parts += 1
+        self._tell()
+
+    async def _store(self, response: Response, entries: Sequence[Entry], turn: Turn | None) -> None:
+        stored = journal.encode(_journal(self._run, list(entries)))
+        ended = self._engine.runs.ended(self._owner, self._id)
+        await self._engine.responses.finish(self._owner, response, stored, turn=turn, ended=ended)
+
+    async def _give_up(self, failed: Response, entries: Sequence[Entry]) -> None:
+        """A store that fails makes the run fail: what is not kept was not done. The failure is kept as soon as can be.
+
+        The client is told before: it must not wait for a database that is away.
+        """
+        try:
+            await self._store_failure(failed, entries)
+        except Conflict:
+            return
+        except ApiError:
+            self._start(self._insist(failed, entries))
+
+    async def _insist(self, failed: Response, entries: Sequence[Entry]) -> None:
+        self._engine.live.add(self._id)
+        try:
+            while not await self._stored_later(failed, entries):
+                pass
+        finally:
+            self._engine.live.discard(self._id)
+        self._tell()
+
+    async def _stored_later(self, failed: Response, entries: Sequence[Entry]) -> bool:
+        await asyncio.sleep(RETRY_S)
+        try:
+            await self._store_failure(failed, entries)
+        except (Conflict, NotFound):
+            pass
+        except ApiError:
+            return False
+        return True
+
+    async def _store_failure(self, failed: Response, entries: Sequence[Entry]) -> None:
+        await self._store(failed, entries, None)
+        if self._conversation is not None:
+            await self._engine.conversations.release(self._owner, self._conversation, self._id)
+
+    def _tell(self) -> None:
+        self._engine.signals.send(self._id, far=self._progress.control.watched > 1)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

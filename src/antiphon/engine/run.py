@@ -5,24 +5,37 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from antiphon.clock import Clock
-from antiphon.config import Limits
+from antiphon.config import Background, Limits
+from antiphon.engine.control import Control, Pace
+from antiphon.engine.emit import Emitter
 from antiphon.engine.seal import Sealer
 from antiphon.ids import NewId
 from antiphon.models.base import Access, ModelRequest
 from antiphon.models.catalog import Catalog
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.responses import Responses
+from antiphon.stores.runs import Runs
+from antiphon.stores.signals import Signals
 from antiphon.tools.client import Offer
 from antiphon.wire.items import Item
 from antiphon.wire.responses import Response
 
 
 class Engine(Struct, frozen=True, kw_only=True):
-    """What runs need: where models are, where state is kept, the time, new ids, limits, and how strict to be."""
+    """What runs need: where models are, where state is kept, the time, new ids, limits, and how strict to be.
+
+    `pace` is the rhythm in which the events of watched runs are kept; `live` has the ids of the stored responses that
+    this process works on.
+    """
 
     catalog: Catalog
     responses: Responses
     conversations: Conversations
+    runs: Runs
+    signals: Signals
+    pace: Pace
+    live: set[str]
+    background: Background = Background()
     clock: Clock
     new_id: NewId
     sealer: Sealer
@@ -55,3 +68,22 @@ class Run(Struct, frozen=True, kw_only=True):
     conversation: str | None = None
     sealed: bool = False
     warnings: tuple[str, ...] = ()
+
+
+class Progress(Struct, kw_only=True):
+    """A run under way: what it has said so far, how it is told to stop, and how many parts its journal has in store."""
+
+    run: Run
+    emitter: Emitter
+    control: Control
+    parts: int = 0
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing of it was shown or stored yet."""
+        return self.emitter.number < 0
+
+
+def commands(response_id: str) -> str:
+    """The topic of signals to the worker of a run; that of signals to its followers is the response's id."""
+    return f"run:{response_id}"

@@ -25,13 +25,19 @@ _GET = CONVERSATIONS.select("created_at, metadata")
 _UPDATE = CONVERSATIONS.update("metadata = ?")
 _DELETE = CONVERSATIONS.delete()
 _TAKE = CONVERSATIONS.update("next_seq = next_seq + ?")
-_END_TURN = CONVERSATIONS.update("next_seq = next_seq + ?, turn = NULL", "id = ? AND turn = ?")
-_CLAIM = CONVERSATIONS.update("turn = ?", "id = ? AND turn IS NULL")
-_RELEASE = CONVERSATIONS.update("turn = NULL", "id = ? AND turn = ?")
+_END_TURN = CONVERSATIONS.update("next_seq = next_seq + ?, turn = NULL, turn_worker = NULL", "id = ? AND turn = ?")
+# Releases before 0.2 took turns without naming a worker: such a turn counts for as long as it has a run.
+_FREE = "(turn IS NULL OR (turn_worker IS NULL AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = conversations.turn)))"
+_CLAIM = CONVERSATIONS.update("turn = ?, turn_worker = ?", f"id = ? AND {_FREE}")
+_RELEASE = CONVERSATIONS.update("turn = NULL, turn_worker = NULL", "id = ? AND turn = ?")
 _ITEM = ITEMS.select("body", "container = ? AND id = ?")
 _DELETE_ITEM = ITEMS.delete("container = ? AND id = ?")
 # Every owner's: what no tenant asks for and none sees.
-_RELEASE_ALL = "UPDATE conversations SET turn = NULL WHERE turn IS NOT NULL"
+_INHERIT = (
+    "UPDATE conversations SET turn = NULL, turn_worker = NULL WHERE turn_worker IS NOT NULL "
+    "AND NOT EXISTS (SELECT 1 FROM workers WHERE workers.id = conversations.turn_worker) "
+    "AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = conversations.turn)"
+)
 
 _encode = msgspec.json.Encoder().encode
 _decode_metadata = msgspec.json.Decoder(dict[str, str]).decode
@@ -110,10 +116,14 @@ class Conversations:
             raise not_found("Conversation", id, param="conversation")
         return rows_of.decoded(await self._database.all(rows_of.BODIES, (owner, id)))
 
-    async def claim(self, owner: str, id: str, turn_id: str) -> None:
-        """Reserves the conversation for a turn. Raises `Conflict` while another turn has it."""
+    async def claim(self, owner: str, id: str, turn_id: str, *, worker: str) -> None:
+        """Reserves the conversation for a turn, which is named after its response.
+
+        It lasts until it is released, for as long as the response has a run or the worker lives. Raises `Conflict`
+        while another turn has it.
+        """
         try:
-            await self._database.transaction([Statement(_CLAIM, (turn_id, owner, id), 1)])
+            await self._database.transaction([Statement(_CLAIM, (turn_id, worker, owner, id), 1)])
         except Mismatch as error:
             if await self._database.one(_GET, (owner, id)) is None:
                 raise not_found("Conversation", id, param="conversation") from error
@@ -127,9 +137,9 @@ class Conversations:
         """Ends a turn's claim, if it still has it."""
         await self._database.execute(_RELEASE, (owner, id, turn_id))
 
-    async def release_all(self) -> int:
-        """Ends all claims; returns how many there were. For the start of the only server."""
-        return await self._database.execute(_RELEASE_ALL)
+    async def inherit(self) -> int:
+        """Ends the turns of workers no longer known, except those that left a run; returns how many those were."""
+        return await self._database.execute(_INHERIT)
 
     async def _change(self, id: str, statements: Sequence[Statement]) -> None:
         try:

@@ -11,11 +11,13 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec import Struct
 
-from antiphon.errors import ApiError, Conflict, InvalidRequest, NotFound
+from antiphon.errors import ApiError, Conflict, InvalidRequest, NotFound, RunLost
 from antiphon.stores import items as rows_of
+from antiphon.stores import runs
 from antiphon.stores.conversations import append_failure, turn_statements
 from antiphon.stores.database import Database, Duplicate, Mismatch, Row, Statement
 from antiphon.stores.items import ITEMS
+from antiphon.stores.runs import PARTS
 from antiphon.stores.table import Listing, Table, not_found
 from antiphon.wire.base import Page
 from antiphon.wire.items import Item
@@ -24,14 +26,17 @@ from antiphon.wire.responses import ConversationRef, ListQuery, Response, Respon
 RESPONSES = Table("responses")
 
 _UNFINISHED = "status IN ('queued', 'in_progress')"
-_INSERT = RESPONSES.insert("id, created_at, status, model, previous_response_id, conversation_id, body")
+_INSERT = RESPONSES.insert("id, created_at, status, model, previous_response_id, conversation_id, body, journal")
 _FINISH = RESPONSES.update("status = ?, model = ?, body = ?, journal = ?", f"id = ? AND {_UNFINISHED}")
+_START = RESPONSES.update("status = ?, body = ?", "id = ? AND status = 'queued'")
 _STATUS = RESPONSES.select("status")
 _DELETE = RESPONSES.delete()
 _OUTPUT = "container = ? AND seq >= 0"
 _GET = f"{RESPONSES.select('-1 AS seq, body')} UNION ALL {ITEMS.select('seq, body', _OUTPUT)} ORDER BY seq"
-_JOURNAL = (
-    f"{RESPONSES.select('-1 AS seq, journal, body')} UNION ALL {ITEMS.select('seq, NULL, body', _OUTPUT)} ORDER BY seq"
+_INPUT = ITEMS.select("body", "container = ? AND seq < 0 ORDER BY seq")
+_TRAIL = (
+    f"{RESPONSES.select('-1 AS seq, body, journal')} "
+    f"UNION ALL {PARTS.select('seq, body, NULL', 'container = ? AND seq > ?')} ORDER BY seq"
 )
 # One row per item, oldest response first; a response without items still gives a row. The first row tells whether the
 # chain ends there, breaks off, or began in a conversation; the last, whether its last response has ended.
@@ -55,7 +60,10 @@ FROM page CROSS JOIN items WHERE {ITEMS.owned("items")} AND items.container = pa
 ORDER BY 1 %s, 2
 """
 # Not one owner's rows but all of them: what no tenant asks for and none sees.
-_LEFT_OVER = f"SELECT owner, id, body FROM responses WHERE {_UNFINISHED} ORDER BY position LIMIT 200"
+_LEFT_OVER = (
+    f"SELECT owner, id, body FROM responses WHERE {_UNFINISHED} "
+    "AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = responses.id) ORDER BY position LIMIT 200"
+)
 
 _FIND_MAX = 500
 
@@ -70,14 +78,37 @@ class Turn(Struct, frozen=True, kw_only=True):
     items: Sequence[Item]
 
 
+class Trail(Struct, frozen=True, kw_only=True):
+    """What a run has left: the response without its output, the parts of its journal by number, and `last`.
+
+    That is the journal as `begin` was given it, and as `finish` was, once the run has ended.
+    """
+
+    response: Response
+    parts: Sequence[tuple[int, bytes]]
+    last: bytes
+
+
 class Responses:
     """The responses of all owners, one owner at a time."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def begin(self, owner: str, response: Response, input: Sequence[Item]) -> None:
-        """Stores a response that begins, with its input items. Raises `InvalidRequest` if two of them share an id."""
+    async def begin(
+        self,
+        owner: str,
+        response: Response,
+        input: Sequence[Item],
+        *,
+        journal: bytes = b"",
+        also: Sequence[Statement] = (),
+    ) -> None:
+        """Stores a response that begins, with its input items and whatever else the transaction should do.
+
+        `journal` is what a reader needs to know before the first part is there. Raises `InvalidRequest` if two items
+        share an id.
+        """
         pairs = rows_of.encoded(input)
         conversation = response.conversation
         row = (
@@ -89,8 +120,10 @@ class Responses:
             response.previous_response_id,
             conversation.id if isinstance(conversation, ConversationRef) else None,
             _body(response),
+            journal,
         )
         statements = [Statement(_INSERT, row), *rows_of.inserts(owner, response.id, pairs, first_seq=-len(pairs))]
+        statements += also
         try:
             await self._database.transaction(statements)
         except Duplicate as error:
@@ -99,16 +132,27 @@ class Responses:
             twice = rows_of.first_duplicate(pairs)
             raise InvalidRequest(f"The input has two items with id '{twice}'; remove one.", param="input") from error
 
-    async def finish(self, owner: str, response: Response, journal: bytes, *, turn: Turn | None = None) -> None:
+    async def finish(
+        self,
+        owner: str,
+        response: Response,
+        journal: bytes,
+        *,
+        turn: Turn | None = None,
+        ended: Statement | None = None,
+    ) -> None:
         """Stores how a response ended, in one transaction with its output, its journal, and the conversation's turn.
 
-        The turn's claim must be held under the response's id, and is released. Raises `NotFound` if the response was
-        deleted meanwhile, `Conflict` if it had ended already, or if the conversation is gone, no longer claimed, or
-        has an item of the same id; nothing is stored then, and a claim stays.
+        `ended` removes the run. The turn's claim must be held under the response's id, and is released. Raises
+        `NotFound` if the response was deleted meanwhile, `RunLost` if the run is another worker's, `Conflict` if the
+        response had ended already, or if the conversation is gone, no longer claimed, or has an item of the same id;
+        nothing is stored then, and a claim stays.
         """
         pairs = rows_of.encoded(response.output)
         row = (response.status, response.model, _body(response), journal, owner, response.id)
         statements = [Statement(_FINISH, row, 1), *rows_of.inserts(owner, response.id, pairs, first_seq=0)]
+        if ended is not None:
+            statements.insert(1, ended)
         own = len(statements)
         turn_pairs = rows_of.encoded(turn.items) if turn is not None else []
         if turn is not None:
@@ -118,16 +162,28 @@ class Responses:
         except (Mismatch, Duplicate) as error:
             if turn is not None and error.index >= own:
                 raise await append_failure(self._database, owner, turn.conversation, pairs=turn_pairs) from error
+            if ended is not None and error.index == 1:
+                raise RunLost(f"The run of response '{response.id}' belongs to another worker by now.") from error
             raise await self._finish_failure(owner, response.id) from error
+
+    async def start(self, owner: str, response: Response) -> None:
+        """Stores that a queued response is in progress; of one that is already, or was deleted, nothing is changed."""
+        await self._database.execute(_START, (response.status, _body(response), owner, response.id))
 
     async def get(self, owner: str, id: str) -> Response:
         """The response with its output. Raises `NotFound`."""
-        return (await self._read(_GET, owner, id))[0]
+        rows = await self._database.all(_GET, (owner, id, owner, id))
+        if not rows or rows[0][0] != -1:
+            raise not_found("Response", id)
+        return _with_output(rows[0][-1], rows[1:])
 
-    async def journal(self, owner: str, id: str) -> tuple[Response, bytes]:
-        """The response and the journal of its run; empty if the run left none. Raises `NotFound`."""
-        response, row = await self._read(_JOURNAL, owner, id)
-        return response, row[1] or b""
+    async def trail(self, owner: str, id: str, after: int = -1) -> Trail:
+        """What the run has left by now, as of one moment, its parts from number `after` on. Raises `NotFound`."""
+        rows = await self._database.all(_TRAIL, (owner, id, owner, id, after))
+        if not rows or rows[0][0] != -1:
+            raise not_found("Response", id)
+        _, body, last = rows[0]
+        return Trail(response=_decode(body), parts=[(seq, part) for seq, part, _ in rows[1:]], last=last or b"")
 
     async def history(self, owner: str, id: str) -> list[Item]:
         """Input and output of the response and of all that it continues, oldest first.
@@ -179,6 +235,10 @@ class Responses:
         listing = Listing(owner=owner, query=query, where="container = ? AND seq < 0", params=(id,))
         return await rows_of.item_page(self._database, listing)
 
+    async def input(self, owner: str, id: str) -> Sequence[Item]:
+        """All of the response's own input, in order."""
+        return rows_of.decoded(await self._database.all(_INPUT, (owner, id)))
+
     async def find_items(self, owner: str, ids: Sequence[str]) -> dict[str, Item]:
         """Those of the items that the owner has, in whatever response or conversation."""
         found: dict[str, Item] = {}
@@ -190,16 +250,17 @@ class Responses:
         return found
 
     async def delete(self, owner: str, id: str) -> None:
-        """Removes the response, its items and its journal. Raises `NotFound`."""
+        """Removes the response, its items, its journal, and its run if it has not ended. Raises `NotFound`."""
+        parts = (rows_of.DELETE_ALL, runs.DELETE_PARTS, runs.DELETE)
         try:
             await self._database.transaction(
-                [Statement(_DELETE, (owner, id), 1), Statement(rows_of.DELETE_ALL, (owner, id))]
+                [Statement(_DELETE, (owner, id), 1), *(Statement(sql, (owner, id)) for sql in parts)]
             )
         except Mismatch as error:
             raise not_found("Response", id) from error
 
     async def fail_unfinished(self, now: float) -> int:
-        """Marks as failed what an earlier server left unfinished; returns how many. For the start of the only one."""
+        """Marks as failed what is unfinished and has no run; returns how many. Releases before 0.2 left such."""
         moment = dt.datetime.fromtimestamp(now, dt.UTC).isoformat(timespec="seconds")
         reason = f"The server stopped before the response was finished; it started again at {moment}."
         count = 0
@@ -207,12 +268,6 @@ class Responses:
             await self._database.transaction([_failing(*row, reason=reason) for row in rows])
             count += len(rows)
         return count
-
-    async def _read(self, sql: str, owner: str, id: str) -> tuple[Response, Row]:
-        rows = await self._database.all(sql, (owner, id, owner, id))
-        if not rows or rows[0][0] != -1:
-            raise not_found("Response", id)
-        return _with_output(rows[0][-1], rows[1:]), rows[0]
 
     async def _finish_failure(self, owner: str, id: str) -> ApiError:
         row = await self._database.one(_STATUS, (owner, id))

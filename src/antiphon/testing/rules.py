@@ -168,6 +168,7 @@ class _Order:
 
     def __init__(self) -> None:
         self.count = 0
+        self.head: tuple[str, ...] = ("response.created", "response.in_progress")
         self.response_id: str | None = None
         self.terminal: dict[str, Any] | None = None
         self.open: list[Open] = []
@@ -178,9 +179,11 @@ class _Order:
         self.count += 1
         if self.terminal is not None:
             yield f"after the terminal event {self.terminal['type']}"
-        if position < 2 and kind != ("response.created", "response.in_progress")[position]:
-            yield f"expected {('response.created', 'response.in_progress')[position]}"
-        if position >= 2 and kind in ("response.created", "response.in_progress"):
+        if position == 0 and event.get("response", {}).get("background"):
+            self.head = ("response.created", "response.queued", "response.in_progress")
+        if position < len(self.head) and kind != self.head[position] and not (position == 2 and kind in TERMINAL):
+            yield f"expected {self.head[position]}"
+        if position >= len(self.head) and kind in self.head:
             yield "comes again"
         if kind in WHOLE:
             yield from self._whole(event)

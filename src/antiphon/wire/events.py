@@ -55,8 +55,12 @@ class ResponseCreated(ResponseEvent, tag_field="type", tag="response.created"):
     """First event of every stream."""
 
 
+class ResponseQueued(ResponseEvent, tag_field="type", tag="response.queued"):
+    """Second event of a background response's stream: it waits for a worker."""
+
+
 class ResponseInProgress(ResponseEvent, tag_field="type", tag="response.in_progress"):
-    """Second event of every stream."""
+    """The model is asked. Second event of a stream, or third of a background response's."""
 
 
 class ResponseCompleted(ResponseEvent, tag_field="type", tag="response.completed"):

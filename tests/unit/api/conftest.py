@@ -150,7 +150,6 @@ def services(ended: list[Any]) -> Services:
         files=None,
         batches=None,
         jobs=None,
-        signals=None,
         test_ids=NumberedIds(),
         tasks=Tasks(),
         ready=None,

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from antiphon.config import Host, Limits
+from antiphon.engine.control import Pace
 from antiphon.engine.perform import perform
 from antiphon.engine.prepare import prepare
 from antiphon.engine.run import Caller, Engine, Run
@@ -16,6 +17,8 @@ from antiphon.models.catalog import Catalog
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.responses import Responses
+from antiphon.stores.runs import Runs
+from antiphon.stores.signals import LocalSignals
 from antiphon.stores.sqlite import open_sqlite
 from antiphon.testing.provider import ScriptedProvider
 from antiphon.wire.conversations import Conversation
@@ -77,6 +80,10 @@ async def bench() -> Callable[..., Bench]:
             catalog=Catalog({"host": host}, {"host": provider}),
             responses=Responses(database),
             conversations=Conversations(database),
+            runs=Runs(database, "me"),
+            signals=LocalSignals(),
+            pace=Pace(0.0),
+            live=set(),
             clock=lambda: 1000.0,
             new_id=random_id,
             sealer=Sealer(b"secret"),

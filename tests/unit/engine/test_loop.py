@@ -4,9 +4,7 @@ import asyncio
 
 import pytest
 
-from antiphon.engine.emit import Emitter
-from antiphon.engine.loop import stream
-from antiphon.engine.record import record
+from antiphon.engine.perform import perform
 from antiphon.errors import ContextTooLong, RateLimited, Upstream, UpstreamRejected
 from antiphon.models.base import CallArguments, CallStart, Finish, Text
 from antiphon.testing.provider import HANG, Script, text
@@ -63,9 +61,7 @@ async def test_a_late_rejection_is_an_event_once_patience_is_over(bench):
         raise UpstreamRejected("Slow down.", status=429)
 
     bench.provider.open = slow
-    run = await bench.prepared(input="hi")
-    emitter = Emitter(run.response, run.offers)
-    batches = stream(bench.engine, run, emitter, patience_s=0)
+    batches = perform(bench.engine, await bench.prepared(input="hi"), patience_s=0, shown=True)
     assert types(await anext(batches)) == ["response.created", "response.in_progress"]
     gate.set()
     last = await anext(batches)
@@ -75,8 +71,7 @@ async def test_a_late_rejection_is_an_event_once_patience_is_over(bench):
 async def test_closing_the_stream_gives_up_the_model_call(bench):
     bench = bench(Script([[Text("half")], HANG]))
     run = await bench.prepared(input="hi", store=False)
-    emitter = Emitter(run.response, run.offers)
-    batches = record(bench.engine, run, emitter, batches=stream(bench.engine, run, emitter, patience_s=None))
+    batches = perform(bench.engine, run, patience_s=None, shown=True)
     await anext(batches)
     await anext(batches)
     await batches.aclose()

@@ -149,13 +149,11 @@ async def test_what_is_not_obeyed_is_named(bench):
     bench.provider.takes_not = ["prompt_cache_key"]
     run = await bench.prepared(
         input="hi",
-        background=True,
         moderation={"model": "m"},
         reasoning={"summary": "auto", "context": "all_turns"},
         prompt_cache_key="k",
     )
     assert set(run.warnings) == {
-        "background",
         "moderation",
         "reasoning.summary",
         "reasoning.context",
@@ -173,9 +171,9 @@ async def test_a_service_tier_that_the_host_is_not_told_is_not_claimed(bench):
 async def test_in_strict_mode_what_would_not_be_obeyed_is_refused(bench):
     bench = bench()
     bench.engine = replace(bench.engine, strict=True)
-    with pytest.raises(Unsupported, match="'background'") as refused:
-        await bench.prepared(input="hi", background=True)
-    assert refused.value.param == "background"
+    with pytest.raises(Unsupported, match="'moderation'") as refused:
+        await bench.prepared(input="hi", moderation={"model": "m"})
+    assert refused.value.param == "moderation"
 
 
 async def test_a_chain_gives_the_model_all_that_was_said(bench):

@@ -57,10 +57,10 @@ async def test_an_incomplete_turn_is_appended_and_a_failed_one_is_not(bench):
 class FullDisk(Responses):
     """Responses that can begin and fail, and never complete."""
 
-    async def finish(self, owner, response, journal, *, turn=None):
+    async def finish(self, owner, response, journal, *, turn=None, ended=None):
         if response.status != "failed":
             raise Unavailable("The disk is full.")
-        await super().finish(owner, response, journal, turn=turn)
+        await super().finish(owner, response, journal, turn=turn, ended=ended)
 
 
 async def test_a_response_that_cannot_be_stored_failed_and_leaves_its_conversation_free(bench):

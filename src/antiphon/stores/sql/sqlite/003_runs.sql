@@ -4,13 +4,15 @@ CREATE TABLE workers (
   alive_until_ms INTEGER NOT NULL
 );
 
--- Runs that have not ended. One without a worker waits for one. `body` is what a worker needs to go on with it.
+-- Runs that have not ended. One without a worker waits for one. `body` is what a worker needs to go on with it;
+-- `watched` says that somebody follows its events, `cancelled` that somebody wants it to end.
 CREATE TABLE runs (
   position INTEGER PRIMARY KEY,
   owner TEXT NOT NULL,
   id TEXT NOT NULL UNIQUE,
   host TEXT NOT NULL,
   worker TEXT,
+  attempts INTEGER NOT NULL,
   watched INTEGER NOT NULL,
   cancelled INTEGER NOT NULL,
   body BLOB NOT NULL
@@ -26,4 +28,6 @@ CREATE TABLE journal_parts (
   PRIMARY KEY (owner, container, seq)
 ) WITHOUT ROWID;
 
+-- Whose turn it is: with `turn`, the process that a turn runs on which leaves no run behind.
 ALTER TABLE conversations ADD COLUMN turn_worker TEXT;
+CREATE INDEX conversations_taken ON conversations (turn_worker) WHERE turn_worker IS NOT NULL;

@@ -1,0 +1,42 @@
+"""Cancelling a response: whoever works on its run ends it, or, where nobody does, the process that was asked to.
+
+The run's row decides: it can be ended once, by the worker that it names. So of a cancellation and a completion one
+comes first, and the other finds a response that has ended.
+"""
+
+import asyncio
+
+from msgspec.structs import replace
+
+from antiphon.engine.journal import outcome_of
+from antiphon.engine.perform import resume
+from antiphon.engine.restore import restored
+from antiphon.engine.run import Engine, commands
+from antiphon.stores.signals import Waiting
+from antiphon.wire.responses import Response
+
+LOOK_S = 0.25
+PATIENCE_S = 5.0
+"""How long a worker has to obey, before the run is taken from it."""
+
+
+async def cancel(engine: Engine, owner: str, id: str) -> Response:
+    """The response, ended: cancelled, with what it had said, unless it ended before. Raises `NotFound`."""
+    loop = asyncio.get_running_loop()
+    seized_s = loop.time() + PATIENCE_S
+    with Waiting(engine.signals, id) as changed:
+        while outcome_of(response := await engine.responses.get(owner, id)) is None:
+            row = await engine.runs.find(owner, id)
+            if row is None:  # it ended a moment ago
+                continue
+            if not row.cancelled:
+                await engine.runs.cancel(owner, id)
+            late = loop.time() > seized_s and row.worker != engine.runs.worker
+            if (row.worker is None or late) and await engine.runs.claim(owner, id, of=row.worker):
+                progress = await restored(engine, owner, id, row=replace(row, cancelled=True))
+                async for _ in resume(engine, progress):
+                    pass
+                continue
+            engine.signals.send(commands(id))
+            await changed.wait(LOOK_S)
+    return response

@@ -1,0 +1,95 @@
+"""How a run is told from outside to stop, or that somebody watches it. A run obeys wherever it waits for its model."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Literal, TypeVar
+
+from msgspec import Struct
+
+T = TypeVar("T")
+
+Why = Literal["cancel", "fail", "give back"]
+
+
+class Stop(Struct, frozen=True, kw_only=True):
+    """What a run is told: to end as cancelled, to fail with this message, or to end without an end.
+
+    The last is for a run that another worker goes on with, and for one whose response was deleted.
+    """
+
+    why: Why
+    message: str = ""
+
+
+class Stopped(Exception):
+    """Raised where a run waits, once it was told to stop."""
+
+    def __init__(self, stop: Stop) -> None:
+        super().__init__(stop.why)
+        self.stop = stop
+
+
+class Control:
+    """One run's. `watched`: 0 nobody sees its events as they come, 1 its own client does, 2 followers do too."""
+
+    def __init__(self, watched: int = 0) -> None:
+        self.watched = watched
+        self._stop: Stop | None = None
+        self._waiting: asyncio.Task[object] | None = None
+
+    def stop(self, stop: Stop) -> None:
+        """Interrupts what the run waits for. The first call counts."""
+        if self._stop is None:
+            self._stop = stop
+            if self._waiting is not None:
+                self._waiting.cancel()
+
+    async def wait(self, work: Awaitable[T]) -> T:
+        """The work's result. Raises `Stopped` instead, at once, when the run is told to stop, and if it was before."""
+        if self._stop is not None:
+            if asyncio.iscoroutine(work):
+                work.close()
+            raise Stopped(self._stop)
+        task = self._waiting = asyncio.current_task()
+        try:
+            return await work
+        except asyncio.CancelledError:
+            # Ours, unless somebody else (a stopping server) cancels as well.
+            told = self._told()
+            if told is not None and task is not None and task.uncancel() == 0:
+                raise Stopped(told) from None
+            raise
+        finally:
+            self._waiting = None
+
+    def _told(self) -> Stop | None:
+        return self._stop
+
+
+class Pace:
+    """Lets tasks go on together: at once after a pause, otherwise at most every `interval_s`.
+
+    What many runs write then shares a commit, and a run that is over within the interval writes nothing before its end.
+    """
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+        self._next_s = 0.0
+        self._turn: asyncio.Future[None] | None = None
+
+    async def turn(self) -> None:
+        """Returns at the next common moment."""
+        loop = asyncio.get_running_loop()
+        if self._turn is None:
+            if loop.time() >= self._next_s:
+                self._next_s = loop.time() + self._interval_s
+                return
+            self._turn = loop.create_future()
+            loop.call_at(self._next_s, self._go, loop)
+        await asyncio.shield(self._turn)
+
+    def _go(self, loop: asyncio.AbstractEventLoop) -> None:
+        turn, self._turn = self._turn, None
+        self._next_s = loop.time() + self._interval_s
+        if turn is not None:
+            turn.set_result(None)

@@ -1,0 +1,97 @@
+"""The journal of a run: what the model said, and what became of the run's steps. A stream can be made from it again.
+
+Pure data. The emitter reads it as it reads what a model says now; so what was shown once is shown again, to the byte.
+"""
+
+import msgspec
+from msgspec import Struct
+
+from antiphon.engine.state import Cause, Outcome
+from antiphon.models.base import ModelEvent
+from antiphon.wire.responses import InputTokensDetails, OutputTokensDetails, Response, Usage
+
+
+class Started(Struct, frozen=True, tag="started", array_like=True):
+    """A worker has taken the run from the queue."""
+
+
+class NextCall(Struct, frozen=True, tag="next", array_like=True):
+    """Another model call begins. `broken`: since the one before ended with the process that made it, half said."""
+
+    broken: bool = False
+
+
+Entry = ModelEvent | Started | NextCall
+"""What a journal consists of."""
+
+
+class Journal(Struct, frozen=True, array_like=True):
+    """What a run's stream can be made from again, beside the stored response and earlier parts of the journal.
+
+    `service_tier` is the one that the response began with; `sealed` says whether reasoning is encrypted for the client.
+    """
+
+    service_tier: str
+    sealed: bool
+    events: list[Entry] = []
+
+    def begun(self, response: Response) -> Response:
+        """The response as its first event showed it, from how it is stored now."""
+        return msgspec.structs.replace(
+            response,
+            status="queued" if response.background else "in_progress",
+            output=[],
+            completed_at=None,
+            error=None,
+            incomplete_details=None,
+            usage=None,
+            service_tier=self.service_tier,
+        )
+
+
+_parts = msgspec.msgpack.Decoder(list[Entry])
+_journals = msgspec.msgpack.Decoder(Journal)
+encode = msgspec.msgpack.Encoder().encode
+"""A journal, or a part of one, as it is stored."""
+
+
+def decode_part(stored: bytes) -> list[Entry]:
+    """A part as it was encoded."""
+    return _parts.decode(stored)
+
+
+def decode(stored: bytes, response: Response) -> Journal:
+    """The journal of a response; one that was left by a server before 0.2 may be empty."""
+    return _journals.decode(stored) if stored else Journal(service_tier=response.service_tier, sealed=False)
+
+
+def outcome_of(response: Response) -> Outcome | None:
+    """How a stored response ended; None: it has not."""
+    if response.status in ("queued", "in_progress"):
+        return None
+    details = response.incomplete_details
+    cause: Cause = _CAUSES[response.status] if details is None else _LIMITS[details.reason]
+    return Outcome(cause=cause, at=response.completed_at or 0, error=response.error)
+
+
+_CAUSES: dict[str, Cause] = {"completed": "complete", "failed": "fail", "cancelled": "cancel"}
+_LIMITS: dict[str, Cause] = {"max_output_tokens": "limit", "content_filter": "filter"}
+
+
+def summed(one: Usage | None, other: Usage | None) -> Usage | None:
+    """The tokens of two model calls."""
+    if one is None or other is None:
+        return one or other
+    read, made = other.input_tokens_details, other.output_tokens_details
+    return Usage(
+        input_tokens=one.input_tokens + other.input_tokens,
+        input_tokens_details=InputTokensDetails(
+            cached_tokens=one.input_tokens_details.cached_tokens + read.cached_tokens,
+            cache_write_tokens=one.input_tokens_details.cache_write_tokens + read.cache_write_tokens,
+        ),
+        output_tokens=one.output_tokens + other.output_tokens,
+        output_tokens_details=OutputTokensDetails(
+            reasoning_tokens=one.output_tokens_details.reasoning_tokens + made.reasoning_tokens
+        ),
+        total_tokens=one.total_tokens + other.total_tokens,
+    )

@@ -1,0 +1,97 @@
+"""A run as it is stored, and made again from that: for a worker that takes it from the queue, or takes it over.
+
+What the response, its items and its history say already is not stored a second time. The client's own keys for the
+model host are stored encrypted, and only until the run ends.
+"""
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from antiphon.engine import journal
+from antiphon.engine.control import Control, Stop
+from antiphon.engine.emit import Emitter
+from antiphon.engine.prepare import for_model, history_of
+from antiphon.engine.run import Engine, Progress, Run
+from antiphon.errors import ApiError
+from antiphon.exchange import Replay
+from antiphon.models.base import Access, ModelRequest
+from antiphon.stores.runs import RunRow
+from antiphon.tools.client import offers
+from antiphon.wire.responses import ConversationRef
+
+
+class Kept(Struct, frozen=True, array_like=True):
+    """What a run needs beside its response and items: the request without context, and how the host is asked."""
+
+    request: ModelRequest
+    replay: Replay
+    keys: str
+
+
+_decode = msgspec.msgpack.Decoder(Kept).decode
+_keys = msgspec.json.Decoder(tuple[str | None, dict[str, str]]).decode
+
+
+def kept(engine: Engine, run: Run) -> bytes:
+    """The run as its row holds it."""
+    access = run.access
+    plain = msgspec.json.encode((access.key, access.keys)).decode() if access.key or access.keys else ""
+    bare = replace(run.request, items=(), functions=(), instructions=None)
+    return journal.encode(Kept(bare, access.replay, engine.sealer.seal(plain) if plain else ""))
+
+
+async def restored(engine: Engine, owner: str, id: str, *, row: RunRow) -> Progress:
+    """A run as far as its journal goes. Where it cannot go on, it is told to fail and why.
+
+    Raises `NotFound` if its response was deleted.
+    """
+    trail = await engine.responses.trail(owner, id)
+    head = journal.decode(trail.last, trail.response)
+    begun = head.begun(trail.response)
+    offered = offers(begun.tools)
+    emitter = Emitter(begun, offered, engine.sealer.seal if head.sealed else None)
+    emitter.open()
+    for _, part in trail.parts:
+        emitter.feed(journal.decode_part(part))
+    emitter.take()
+    stored = _decode(row.body)
+    run = Run(
+        response=begun,
+        owner=owner,
+        host=row.host,
+        access=Access(replay=stored.replay),
+        request=stored.request,
+        offers=offered,
+        input=tuple(await engine.responses.input(owner, id)),
+        conversation=begun.conversation.id if isinstance(begun.conversation, ConversationRef) else None,
+        sealed=head.sealed,
+    )
+    control = Control(watched=row.watched)
+    if row.cancelled:
+        control.stop(Stop(why="cancel"))
+    elif row.attempts > engine.background.attempts_max:
+        message = f"The response was given up: {row.attempts - 1} processes ended while they worked on it."
+        control.stop(Stop(why="fail", message=message))
+    else:
+        try:
+            run = await _with_context(engine, run, stored)
+        except ApiError as error:
+            control.stop(Stop(why="fail", message=error.message))
+    return Progress(run=run, emitter=emitter, control=control, parts=len(trail.parts))
+
+
+async def _with_context(engine: Engine, run: Run, stored: Kept) -> Run:
+    """The run with what the model is to be shown. Raises `ApiError` where that is no longer to be had."""
+    previous = run.response.previous_response_id
+    history = await history_of(engine, run.owner, run.conversation, previous=previous)
+    key, keys = _keys(engine.sealer.open(stored.keys, "")) if stored.keys else (None, {})
+    engine.catalog.provider(run.host)  # may not be configured here any longer
+    instructions = run.response.instructions
+    request = replace(
+        stored.request,
+        items=for_model(engine, [*history, *run.input]),
+        functions=tuple(offer.function for offer in run.offers.values()),
+        instructions=instructions if isinstance(instructions, str) else None,
+    )
+    return replace(run, request=request, access=Access(key=key, keys=keys, replay=stored.replay))
