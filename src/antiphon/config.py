@@ -146,22 +146,13 @@ class BatchesConfig(Struct, frozen=True, kw_only=True):
     """`/v1/batches`: how much at a time, and how much at all."""
 
     batches_at_once: Annotated[int, Meta(ge=1, description="Batches in progress in one process.")] = 4
-    lines_at_once: Annotated[
-        int, Meta(ge=1, description="Lines of batches that one process carries out at a time.")
-    ] = 8
-    live_max: Annotated[
-        int, Meta(ge=0, description="Requests of clients under way beyond which lines of batches wait.")
-    ] = 8
-    lines_at_once_busy: Annotated[
-        int, Meta(ge=0, description="Lines that go on even then, so that a busy server's batches come to an end.")
-    ] = 1
+    lines_at_once: Annotated[int, Meta(ge=1, description="Lines of all batches under way in one process.")] = 8
+    live_max: Annotated[int, Meta(ge=0, description="Requests of clients under way beyond which lines wait.")] = 8
+    lines_at_once_busy: Annotated[int, Meta(ge=0, description="Lines that go on even then, so that batches end.")] = 1
     lines_max: Annotated[int, Meta(ge=1, description="Lines in one input file.")] = 50_000
     input_bytes_max: Annotated[int, Meta(ge=1, description="Size of one input file.")] = 200 * 1024 * 1024
-    window_s: Annotated[float, Meta(gt=0, description="How long a batch may take: what `24h` means here.")] = 86_400.0
-    retry_s: Annotated[
-        float,
-        Meta(gt=0, description="First pause of a line whose host is busy or away; it doubles, up to 128 times that."),
-    ] = 1.0
+    window_s: Annotated[float, Meta(gt=0, description="How long a batch may take: what `24h` means.")] = 86_400.0
+    retry_s: Annotated[float, Meta(gt=0, description="First pause after a busy host; it doubles, seven times.")] = 1.0
 
 
 class Config(Struct, frozen=True, kw_only=True):

@@ -47,7 +47,7 @@ _TAKE_ONE = (
 )
 _MINE = "SELECT id, cancelled FROM jobs WHERE status = 'running' AND worker = ?"
 _HOLDERS = "SELECT DISTINCT worker FROM jobs WHERE status = 'running'"
-_END = "UPDATE jobs SET status = ?, error = ?, ended_at_ms = ?, worker = NULL WHERE id = ? AND worker = ?"
+_ENDED_AS = "UPDATE jobs SET status = ?, error = ?, ended_at_ms = ?, worker = NULL WHERE id = ? AND worker = ?"
 _BACK = (
     "status = CASE cancelled WHEN 1 THEN 'cancelled' ELSE 'waiting' END,"
     " ended_at_ms = CASE cancelled WHEN 1 THEN ? ELSE ended_at_ms END, worker = NULL"
@@ -223,7 +223,7 @@ class _Work:
             else:
                 status = "dead" if failure else "cancelled" if held.told == "cancelled" else "done"
                 end = (status, failure or None, now_ms, job.id, self._workers.id)
-                await self._database.execute(_END, end)
+                await self._database.execute(_ENDED_AS, end)
         except ApiError as error:
             log.warning("a job's end waits for the database", extra={"job": job.id, "exception": error.message})
             return False

@@ -12,7 +12,7 @@ from antiphon.wire.responses import ListQuery
 
 FOR_ALL_OWNERS = {
     *("_EXPIRED", "_INHERIT", "_LEFT_BY", "_LEFT_OVER", "_HOLDERS", "_RUNNING", "_WAITING", "_WAITING_COUNT"),
-    *("_NEXT", "_SOONEST", "_TAKE_ONE", "_MINE", "_END", "_AGAIN", "_UNDONE", "_TAKE_OVER", "_FORGET", "_OPEN"),
+    *("_NEXT", "_SOONEST", "_TAKE_ONE", "_MINE", "_ENDED_AS", "_AGAIN", "_UNDONE", "_TAKE_OVER", "_FORGET", "_OPEN"),
 }
 """What a server does at its start and by the way, for nobody in particular."""
 
