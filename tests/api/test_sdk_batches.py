@@ -52,8 +52,8 @@ def asked(request: Request) -> str:
 
 @pytest.fixture
 def own(host: Host, tmp_path: Path) -> Iterator[Server]:
-    """A server whose window is short, whose files are small, and that asks again at once."""
-    batches = {"window_s": 3, "lines_max": 3, "input_bytes_max": 2000, "retry_s": 0.01, "lines_at_once": 2}
+    """A server whose files are small, and that asks again at once."""
+    batches = {"lines_max": 3, "input_bytes_max": 2000, "retry_s": 0.01, "lines_at_once": 2}
     hosts = {"scripted": {"base_url": host.url, "preset": "custom"}}
     with running({"hosts": hosts, "batches": batches}, tmp_path) as started:
         yield started
@@ -259,10 +259,14 @@ def test_what_has_ended_cannot_be_cancelled(client: openai.OpenAI, host: Host) -
         client.batches.cancel(done.id)
 
 
-def test_a_batch_expires_with_what_it_has(own: Server, host: Host) -> None:
+def test_a_batch_expires_with_what_it_has(host: Host, tmp_path: Path) -> None:
+    hosts = {"scripted": {"base_url": host.url, "preset": "custom"}}
     gate = Gate()
     host.by_request = lambda request: Reply(text=[gate, "x"]) if asked(request) != "fast" else None
-    with own.client() as client:
+    with (
+        running({"hosts": hosts, "batches": {"window_s": 4}}, tmp_path) as server,
+        server.client() as client,
+    ):
         done = until(client, start(client, [line("fast"), line("slow"), line("other")]), "expired")
         assert done.expired_at >= done.expires_at
         assert [each["custom_id"] for each in output(client, done.output_file_id)] == ["fast"]

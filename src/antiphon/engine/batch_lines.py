@@ -29,8 +29,8 @@ NEEDED: Final[dict[str, str]] = {
     "/v1/embeddings": "input",
 }
 """The endpoints that batches may use, and what a body needs there beside a model."""
-RETRIED: Final = frozenset({429, 502, 503, 504})
-"""Answers that another time may bring something else: the host is busy, away, or broke off."""
+RETRIED: Final = frozenset({409, 429, 502, 503, 504})
+"""Answers that another time may be others: a conversation is in use, the host is busy, away, or broke off."""
 
 _encode = msgspec.json.Encoder().encode
 _members = msgspec.json.Decoder(dict[str, Raw])

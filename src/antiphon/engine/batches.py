@@ -335,6 +335,8 @@ async def _finish(running: Running, owner: str, terms: Terms) -> None:
     else:
         ended = replace(batch, status="completed", completed_at=now)
     counts = (await running.batches.get(owner, batch.id)).request_counts
+    # Cancelled while it was validated, it has some of its lines, and no total yet.
+    ended.request_counts = replace(counts, total=max(counts.total, counts.completed + counts.failed))
     if counts.completed:
         ended.output_file_id = await _file(running, owner, terms, failed=False)
     if counts.failed:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from msgspec import Struct
+from msgspec.structs import replace
 
 from antiphon.config import BatchesConfig
 from antiphon.engine import batches
@@ -243,6 +244,19 @@ async def test_an_input_that_was_deleted_meanwhile_fails_what_is_left() -> None:
         assert batch.status == "completed"
         assert {each["error"]["code"] for each in errors} == {"input_file_missing"}
         assert len(errors) + len(await world.output(batch.output_file_id)) == len(NAMES)
+
+
+async def test_a_batch_that_is_cancelled_while_it_is_validated_counts_what_it_has() -> None:
+    async with opened() as world:
+        store = Batches(world.database)
+        await store.add(US, "batch_1", [(1, "line 0"), (2, "line 1")])
+        terms = await store.terms(US, "batch_1")
+        assert await store.move(US, replace(terms, batch=replace(terms.batch, status="cancelling")), "validating")
+        await batches.perform(world.running(world.database), JOB)
+        batch = await store.get(US, "batch_1")
+        errors = await world.output(batch.error_file_id)
+        assert (batch.status, batch.request_counts.total, batch.request_counts.failed) == ("cancelled", 2, 2)
+        assert [each["error"]["code"] for each in errors] == ["batch_cancelled"] * 2
 
 
 async def test_two_that_run_one_batch_store_each_result_once() -> None:
