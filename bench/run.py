@@ -46,6 +46,11 @@ def _response(model: str, **more: object) -> Request:
     return Request("POST", "/v1/responses", {"model": model, "input": "Tell me about Ada.", **more})
 
 
+def _turn(model: str) -> Request:
+    body = {"type": "response.create", "model": model, "input": "Tell me about Ada.", "instructions": "Be brief. " * 9}
+    return Request("WEBSOCKET", "/v1/responses", body)
+
+
 def _embedding(model: str) -> Request:
     return Request("POST", "/v1/embeddings", {"model": model, "input": "Ada"})
 
@@ -68,6 +73,8 @@ SCENARIOS: Final = (
     Scenario(
         "responses-stream, paced", [_response("bench/paced", stream=True)], [_chat("paced", stream=True)], _EVENTS
     ),
+    Scenario("responses-socket", [_turn("bench/fast")], [_chat("fast", stream=True)], _EVENTS),
+    Scenario("responses-socket, paced", [_turn("bench/paced")], [_chat("paced", stream=True)], _EVENTS),
     Scenario("conversations", _CONVERSATION, _MODELS * 3),
     Scenario("embeddings", [_embedding("bench/fast")], [_embedding("fast")]),
 )

@@ -34,7 +34,8 @@ def routes() -> str:
     return (
         "# Routes\n\n"
         f"Bodies and answers have OpenAI's shapes; the schemas stand in the server's own `/openapi.json`. Paths below"
-        f" `/v1` are also served below `{ALIAS}`, as Llama Stack's older clients expect.\n\n"
+        f" `/v1` are also served below `{ALIAS}`, as Llama Stack's older clients expect. `WEBSOCKET` is no method: the route"
+        " is a GET that asks for a WebSocket; its body is a frame of the client's, its answer one of the server's.\n\n"
         + _table(("Route", "What it does", "Body", "Answer"), rows)
     )
 

@@ -9,25 +9,29 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any, Final
 
 import uvicorn
 from msgspec.structs import replace
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame, Opcode
 
 from antiphon import config as settings
 from antiphon.api.gathering import GatheringTransport
 from antiphon.api.server import AsgiApp, application, inside
 from antiphon.api.services import Services
+from antiphon.api.socket import error_frame
 from antiphon.api.tasks import Tasks
 from antiphon.clock import replay_clock, system_clock
 from antiphon.config import Config, ConfigError, HostConfig
 from antiphon.egress import LiveTransport
 from antiphon.engine import batches, jobs
 from antiphon.engine.background import Worker
-from antiphon.engine.control import Pace
 from antiphon.engine.jobs import Recurring, performing
 from antiphon.engine.run import Engine
 from antiphon.engine.seal import Sealer
+from antiphon.errors import TooLarge
 from antiphon.exchange import Transport
 from antiphon.ids import random_id, replayable_ids
 from antiphon.models.catalog import Catalog, catalog_of
@@ -53,6 +57,11 @@ log = logging.getLogger("antiphon.app")
 
 Exits = list[Callable[[], None]]
 
+LINGER_S: Final = 10.0
+"""How long a WebSocket that is over waits for its client to take what was sent."""
+_UNHEARD: Final = logging.Logger("uvicorn.sockets", logging.CRITICAL)  # noqa: LOG001 (one that nobody configures)
+"""What uvicorn says of a WebSocket; the line of `telemetry`, and what `api` logs, say more."""
+
 
 def build(config: Config, exits: Exits | None = None) -> AsgiApp:
     """The application; its lifespan opens and closes what it uses, and says what to call at the first sign of the end.
@@ -74,6 +83,11 @@ def options(config: Config, exits: Exits | None = None) -> uvicorn.Config:
         date_header=False,
         lifespan="on",
         http=_Protocol,
+        ws=_Sockets,
+        ws_max_size=config.limits.body_bytes_max,
+        ws_ping_interval=config.timeouts.ping_s,
+        ws_ping_timeout=config.timeouts.pong_s,
+        ws_per_message_deflate=False,
         proxy_headers=False,
         timeout_graceful_shutdown=math.ceil(config.timeouts.shutdown_s),
     )
@@ -114,6 +128,34 @@ class _Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Puts the gathering transport in between."""
         super().connection_made(GatheringTransport(transport, self.loop))  # type: ignore[arg-type]
+
+
+class _Sockets(WebSocketsSansIOProtocol):
+    """uvicorn's WebSockets; none stays because its client takes nothing any more, and none is in the log twice."""
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.logger = self.conn.logger = _UNHEARD
+
+    def keepalive_timeout(self) -> None:
+        """Closes at once: what is still to be sent would never leave."""
+        super().keepalive_timeout()
+        self.transport.abort()
+
+    def on_task_complete(self, task: "asyncio.Task[None]") -> None:
+        """Gives the client a while to take the end of what it was sent."""
+        super().on_task_complete(task)
+        self.loop.call_later(LINGER_S, self.transport.abort)
+
+    def handle_parser_exception(self) -> None:
+        """Says why in an error frame before the connection is closed."""
+        too_large = self.conn.close_sent is not None and self.conn.close_sent.code == CloseCode.MESSAGE_TOO_BIG
+        if too_large and self.handshake_complete and not self.close_sent:
+            data = error_frame(
+                TooLarge(f"The frame is larger than the {self.config.ws_max_size} bytes that this server accepts."), ""
+            )
+            self.transport.write(Frame(Opcode.TEXT, data).serialize(mask=False))
+        super().handle_parser_exception()
 
 
 @asynccontextmanager
@@ -166,16 +208,15 @@ def services_of(config: Config, catalog: Catalog, database: Database, *, blobs: 
         catalog=catalog,
         responses=responses,
         conversations=conversations,
-        runs=Runs(database, workers.id),
+        runs=Runs(database, workers.id, config.background.journal_s),
         signals=signals,
-        pace=Pace(config.background.journal_s),
-        live=set(),
         background=config.background,
         clock=clock,
         new_id=new_id,
         sealer=Sealer(settings.secret(config)),
         limits=config.limits,
         strict=config.strict,
+        compaction_prompt=config.compaction_prompt,
     )
 
     async def missing() -> list[str]:

@@ -97,7 +97,10 @@ def _message(error: BaseException) -> str:
 
 
 class RequestEnded(Struct, frozen=True, kw_only=True):
-    """One HTTP request, over. `route` is the pattern, not the path: paths hold ids. `error` is the kind of failure."""
+    """One HTTP request, or one WebSocket (`method` says so), over.
+
+    `route` is the pattern, not the path: paths hold ids. `error` is the kind of failure.
+    """
 
     method: str
     route: str
@@ -132,7 +135,10 @@ def log_request(ended: RequestEnded) -> None:
 
 
 class Live:
-    """How many requests of clients are being served at this moment; what the server asks itself does not count."""
+    """How many requests of clients, and turns on their WebSockets, are being served at this moment.
+
+    What the server asks itself does not count.
+    """
 
     def __init__(self) -> None:
         self.count = 0

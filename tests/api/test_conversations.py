@@ -115,6 +115,7 @@ def test_wrong_pages_are_refused_by_name(server: Server, query: str, param: str)
         (b'{"items": [{"type": "compaction_trigger"}]}', "items[0].type"),
         (b'{"items": [{"type": null, "id": "msg_unknown"}]}', "items[0].id"),
         (b'{"items": [{"type": "reasoning", "summary": [], "encrypted_content": "x"}]}', "items[0].encrypted_content"),
+        (b'{"items": [{"type": "compaction", "encrypted_content": "x"}]}', "items[0].encrypted_content"),
         (b'{"items": [{"role": "user", "content": [{"type": "input_image"}]}]}', "items[0].content[0]"),
         (b'{"items": [{"role": "user"}]}', "items[0].content"),
         (b'{"items": [{"role": "user", "content": [{"type": "input_text"}]}]}', "items[0].content[0].text"),

@@ -102,12 +102,12 @@ async def a_response_is_there_as_soon_as_it_begins_and_changes_when_it_ends(data
     await responses.begin(US, begun, [user("msg_1"), user("msg_2")], journal=b"head")
     assert await responses.get(US, "resp_1") == begun
     assert ids(await responses.input(US, "resp_1")) == ["msg_1", "msg_2"]
-    assert await responses.trail(US, "resp_1") == Trail(response=begun, parts=[], last=b"head")
+    assert await responses.trail(US, "resp_1") == Trail(response=begun, parts=[], journal=b"head")
     ended = response("resp_1", assistant("msg_3"), assistant("msg_4"), status="completed")
     await responses.finish(US, ended, b"journal")
     assert await responses.get(US, "resp_1") == ended
     bare = replace(ended, output=[])
-    assert await responses.trail(US, "resp_1") == Trail(response=bare, parts=[], last=b"journal")
+    assert await responses.trail(US, "resp_1") == Trail(response=bare, parts=[], journal=b"journal")
     assert ids(await responses.history(US, "resp_1")) == ["msg_1", "msg_2", "msg_3", "msg_4"]
 
 

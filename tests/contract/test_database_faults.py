@@ -101,7 +101,7 @@ async def test_a_database_at_its_size_limit_is_unavailable_and_leaves_whole_tran
 async def test_a_turn_that_meets_a_full_disk_is_not_half_there(database: Sqlite, tmp_path: Path) -> None:
     conversations: Conversations = await conversation(database, "conv_1")
     responses = Responses(database)
-    await conversations.claim(US, "conv_1", "resp_1")
+    await conversations.claim(US, "conv_1", "resp_1", worker="w")
     await responses.begin(US, response("resp_1", conversation="conv_1"), [user("msg_1")])
     ended = response("resp_1", assistant("msg_2", "y" * 300_000), status="completed", conversation="conv_1")
     turn = Turn(conversation="conv_1", items=[user("msg_1"), *ended.output])

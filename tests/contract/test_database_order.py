@@ -61,7 +61,7 @@ async def live(rounds: list[list[tuple[str, list[str] | str]]], path: Path | Non
         turns = [place for place, (kind, _) in enumerate(actions) if kind == "turn"]
         chosen = [action for place, action in enumerate(actions) if action[0] != "turn" or place == turns[0]]
         if turns:
-            await conversations.claim(US, "conv_1", f"resp_{number}")
+            await conversations.claim(US, "conv_1", f"resp_{number}", worker="w")
             await Responses(database).begin(US, response(f"resp_{number}", conversation="conv_1"), [])
         calls = [act(database, str(number), kind, what) for kind, what in chosen]
         results = await asyncio.gather(*calls, return_exceptions=True)

@@ -36,7 +36,7 @@ async def check_responses(database: Database, lines: Sequence[Sequence[str]]) ->
     responses = Responses(database)
     finished = {words[1] for words in lines if words[0] == "finished"}
     for id in {words[1] for words in lines if words[0] == "begun"} | finished:
-        found, journal = await responses.get(US, id), (await responses.trail(US, id)).last
+        found, journal = await responses.get(US, id), (await responses.trail(US, id)).journal
         stem = id.replace("resp_", "msg_")
         done = found.status == "completed"
         assert done or id not in finished

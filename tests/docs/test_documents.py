@@ -43,6 +43,9 @@ def documented(tmp_path_factory) -> "tuple[Host, Server]":
             yield host, server
 
 
+@pytest.mark.filterwarnings(
+    "ignore:connect.. must be used as a context manager:DeprecationWarning"
+)  # the package's own
 @pytest.mark.parametrize("snippet", blocks("python run"))
 def test_snippets_run_as_they_stand(snippet, documented, capsys):
     host, server = documented

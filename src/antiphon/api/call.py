@@ -1,4 +1,4 @@
-"""One HTTP request as a handler sees it, and the way its answer takes to the client."""
+"""One HTTP request, or one that opens a WebSocket, as a handler sees it, and the way its answer takes to the client."""
 
 import asyncio
 import re
@@ -23,6 +23,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 JSON = b"application/json"
+SWITCHING = 101
 WARNINGS_MAX = 20
 WARNING_CHARS_MAX = 120
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
@@ -171,16 +172,31 @@ class Call(Generic[Body, Query]):
             return
         self.started = True
         self.status = status
-        headers.append((b"x-request-id", self.request_id.encode()))
-        if self.warnings:
-            headers.append((b"x-antiphon-warnings", _header(self.warnings)))
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._marks()]})
 
     async def write(self, body: bytes, *, more: bool = True) -> None:
         """A piece of the answer. Returns when the client has room for more; does nothing once it is gone or has all."""
         if not self.gone and not self.complete:
             self.complete = not more
             await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def accept(self) -> tuple[Receive, Send]:
+        """Opens the WebSocket that the client asks for, and returns its two ends. Raises `Gone` if the client left."""
+        if (await self._receive())["type"] != "websocket.connect":
+            raise Gone
+        self.started, self.status = True, SWITCHING
+        try:
+            await self._send({"type": "websocket.accept", "headers": self._marks()})
+        except OSError as error:
+            raise Gone from error
+        return self._receive, self._send
+
+    def _marks(self) -> Headers:
+        """What the head of every answer has."""
+        marks = [(b"x-request-id", self.request_id.encode())]
+        if self.warnings:
+            marks.append((b"x-antiphon-warnings", _header(self.warnings)))
+        return marks
 
 
 def _too_large(bytes_max: int) -> TooLarge:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from antiphon.errors import ApiError, Internal, MethodNotAllowed, NotFound
+from antiphon.errors import ApiError, Conflict, Internal, MethodNotAllowed, NotFound
 
 PATH_CHARS_MAX = 200
 
@@ -28,6 +28,12 @@ def refusal(error: ApiError) -> tuple[int, bytes, Headers]:
 def internal(request_id: str) -> Internal:
     """What a client is told when the fault is ours: only where the log says more."""
     return Internal(f"The server had an error while processing your request. Its log has the request ID {request_id}.")
+
+
+def moved() -> Conflict:
+    """A response that ends without an end where its client waits for it."""
+    message = "The response was deleted while it was made, or another process goes on with it: retrieve it by its id."
+    return Conflict(message, code="response_moved")
 
 
 def unknown_url(method: str, path: str, known: Iterable[str]) -> NotFound:

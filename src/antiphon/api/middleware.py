@@ -8,13 +8,13 @@ import logging
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 from antiphon.api.call import Call, Receive, Scope, Send
 from antiphon.api.errors import internal, refusal
-from antiphon.api.route import Route
+from antiphon.api.route import SOCKET, Route
 from antiphon.api.services import Services
 from antiphon.api.tasks import Gone
 from antiphon.config import ConfigError
@@ -40,16 +40,15 @@ class Outermost:
         self._services: Services | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request, or the server's own start and end."""
-        if scope["type"] == "http":
+        """Serves one request, one WebSocket, or the server's own start and end."""
+        if scope["type"] in ("http", "websocket"):
+            if scope["type"] == "websocket":
+                scope["method"], send = SOCKET, _refusing(send)
             if self._services is None:
                 raise RuntimeError("the server must run this app's lifespan")
             await self._request(self._services, (scope, receive, send))
-        elif scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
         else:
-            await receive()
-            await send({"type": "websocket.close", "code": 1000})
+            await self._lifespan(receive, send)
 
     async def _request(self, services: Services, request: tuple[Scope, Receive, Send]) -> None:
         began = time.perf_counter()
@@ -59,7 +58,8 @@ class Outermost:
         call.scope[CALL] = call
         failure = ""
         try:
-            with services.telemetry.live:
+            # A WebSocket is there for an hour; its turns count, not its silence.
+            with services.telemetry.live if call.method != SOCKET else nullcontext():
                 failure = await answered(self._app, request, call)
         except Gone:
             call.status = CLIENT_LEFT
@@ -108,6 +108,17 @@ async def answered(app: App, request: tuple[Scope, Receive, Send], call: Call[An
         await _refuse(call, internal(call.request_id))
         return type(error).__name__
     return ""
+
+
+def _refusing(send: Send) -> Send:
+    """Sends what answers an HTTP request as the refusal of a WebSocket, and anything else as it is."""
+
+    def sent(message: MutableMapping[str, Any]) -> Awaitable[None]:
+        if message["type"].startswith("http."):
+            message = {**message, "type": f"websocket.{message['type']}"}
+        return send(message)
+
+    return sent
 
 
 async def _refuse(call: Call[Any, Any], error: ApiError) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import NODEFAULT, UNSET, Meta, Raw
 
 from antiphon import __version__
-from antiphon.api.route import Route
+from antiphon.api.route import SOCKET, Route
 from antiphon.wire.conversations import ITEMS_MAX
 from antiphon.wire.events import EVENTS, Event
 from antiphon.wire.items import Item
@@ -26,6 +26,9 @@ _FEW_ITEMS = Annotated[list[Item], Meta(max_length=ITEMS_MAX)]
 _SECOND_STEP: Final[dict[tuple[str, str], Any]] = {
     ("CreateResponse", "input"): str | list[Item],
     ("CreateResponse", "tools"): list[Tool],
+    ("CompactResponse", "input"): str | list[Item] | None,
+    ("CreateFrame", "input"): str | list[Item],
+    ("CreateFrame", "tools"): list[Tool],
     ("CountInputTokens", "input"): str | list[Item],
     ("CountInputTokens", "tools"): list[Tool],
     ("CreateConversation", "items"): _FEW_ITEMS,
@@ -65,7 +68,10 @@ def described(routes: Iterable[Route]) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for route in routes:
         path = _PARAMETER.sub(r"{\1}", route.path)
-        paths.setdefault(path, {})[route.method.lower()] = _operation(route, by_kind, components)
+        if route.method == SOCKET:
+            paths.setdefault(path, {})["x-openresponses-websocket"] = _connection(route, by_kind)
+        else:
+            paths.setdefault(path, {})[route.method.lower()] = _operation(route, by_kind, components)
     tree = {
         "openapi": "3.1.0",
         "info": {
@@ -152,6 +158,17 @@ def _operation(route: Route, by_kind: dict[str, Any], components: dict[str, Any]
         form = {"schema": by_kind[_key(route.form)]}
         shown["requestBody"] = {"required": True, "content": {"multipart/form-data": form}}
     return shown
+
+
+def _connection(route: Route, by_kind: dict[str, Any]) -> dict[str, Any]:
+    """A WebSocket, which OpenAPI has no words for, in those of Open Responses."""
+    events = {"serverMessage": by_kind[_key(route.events)]} if route.events is not None else {}
+    return {
+        "description": route.summary,
+        "clientMessage": _schema(route.body, by_kind),
+        "errorMessage": _schema(route.answer, by_kind),
+        **events,
+    }
 
 
 def _schema(kind: Any, by_kind: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from antiphon.api.call import Call
+from antiphon.api.errors import moved
 from antiphon.api.route import route
 from antiphon.api.sse import DONE, EventStream
 from antiphon.api.visible import visible
@@ -18,7 +19,7 @@ from antiphon.engine.perform import perform
 from antiphon.engine.prepare import prepare, prepare_count
 from antiphon.engine.record import enqueue
 from antiphon.engine.run import Caller, commands
-from antiphon.errors import Conflict, InvalidRequest
+from antiphon.errors import InvalidRequest
 from antiphon.models.tokens import count_tokens
 from antiphon.wire.base import Deleted, Page
 from antiphon.wire.events import TERMINAL, Event, frame
@@ -142,8 +143,5 @@ async def _last(batches: AsyncGenerator[list[Event], None]) -> Response:
     finally:
         await batches.aclose()
     if not events or not isinstance(events[-1], TERMINAL):
-        message = (
-            "The response was deleted while it was made, or another process goes on with it: retrieve it by its id."
-        )
-        raise Conflict(message, code="response_moved")
+        raise moved()
     return events[-1].response

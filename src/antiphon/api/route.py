@@ -21,6 +21,8 @@ from antiphon.api.query import QueryDecoder, pairs
 from antiphon.errors import InvalidRequest, misfit
 
 log = logging.getLogger("antiphon.api")
+SOCKET = "WEBSOCKET"
+"""The `method` of a route that opens a WebSocket: its `body` is a frame of the client's, its `answer` an error's."""
 Handle = Callable[[Call[Any, Any]], Awaitable[object]]
 
 _encode = msgspec.json.Encoder().encode
@@ -85,7 +87,7 @@ class Route:
         config = call.services.config
         call.pattern = self.path
         call.access = access_from(call.headers, call.warn, recorded=bool(config.recordings))
-        if self._body is not None:
+        if self._body is not None and self.method != SOCKET:
             call.raw = await call.read(config.limits.body_bytes_max)
             call.body = self._decode(self._body, call)
         query: bytes = call.scope["query_string"]
@@ -103,6 +105,13 @@ class Route:
             await answer.answer(call)
         else:
             await call.reply(self.status, _encode(answer))
+
+    def decode(self, call: Call[Any, Any], raw: bytes) -> Any:
+        """A frame of the client's, as the type that was declared. Raises `InvalidRequest`."""
+        if self._body is None:
+            raise RuntimeError(f"{self.path} declares no frames")
+        call.raw = raw
+        return self._decode(self._body, call)
 
     def _decode(self, decoder: msgspec.json.Decoder[Any], call: Call[Any, Any]) -> Any:
         raw = call.raw
@@ -146,4 +155,4 @@ def report(call: Call[Any, Any], what: str, unknown: list[str]) -> None:
     log.info("unknown %ss", what, extra={"names": [name[:100] for name in unknown[:20]], "request_id": call.request_id})
 
 
-__all__ = ["Answer", "Call", "Declared", "Route", "report", "route"]
+__all__ = ["SOCKET", "Answer", "Call", "Declared", "Route", "report", "route"]

@@ -6,13 +6,25 @@ from typing import Final
 from starlette.routing import Route as Path
 from starlette.routing import Router
 
-from antiphon.api import batches, chat, completions, conversations, embeddings, files, inspect, models, responses
+from antiphon.api import (
+    batches,
+    chat,
+    compact,
+    completions,
+    conversations,
+    embeddings,
+    files,
+    inspect,
+    models,
+    responses,
+    socket,
+)
 from antiphon.api.call import Receive, Scope, Send
 from antiphon.api.errors import refusal, unknown_url, wrong_method
 from antiphon.api.inside import Inside
 from antiphon.api.middleware import CALL, Opening, Outermost
 from antiphon.api.middleware import App as AsgiApp
-from antiphon.api.route import Route
+from antiphon.api.route import SOCKET, Route
 from antiphon.api.services import Services
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -27,8 +39,10 @@ ROUTES: Final[tuple[Route, ...]] = (
     completions.create_completion,
     embeddings.create_embeddings,
     responses.create_response,
+    socket.connect_responses,
     responses.list_responses,
     responses.count_input_tokens,
+    compact.compact_response,
     responses.get_response,
     responses.delete_response,
     responses.cancel_response,
@@ -102,13 +116,14 @@ class _Methods:
 
     def __init__(self, routes: dict[str, Route]) -> None:
         self._routes = routes if "GET" not in routes else {**routes, "HEAD": routes["GET"]}
+        self._allowed = sorted(self._routes.keys() - {SOCKET})
 
     async def __call__(self, scope: Scope, *_: object) -> None:
         found = self._routes.get(scope["method"])
         call = scope[CALL]
         if found is None:
-            status, body, headers = refusal(wrong_method(scope["method"], scope["path"], sorted(self._routes)))
-            await call.reply(status, body, headers=[*headers, (b"allow", ", ".join(sorted(self._routes)).encode())])
+            status, body, headers = refusal(wrong_method(scope["method"], scope["path"], self._allowed))
+            await call.reply(status, body, headers=[*headers, (b"allow", ", ".join(self._allowed).encode())])
             return
         await found.serve(call)
 

@@ -92,6 +92,7 @@ class Worker:
             try:
                 await self._workers.beat()
                 await self._take_over()
+                await self._engine.runs.purge()
             except ApiError as error:
                 log.warning("worker could not say that it lives", extra={"exception": error.message})
 
@@ -112,7 +113,7 @@ class Worker:
 
         One that is in other hands for a moment is met only once.
         """
-        mine = {each for each in await self._engine.runs.mine() if each[1] not in self._engine.live}
+        mine = {each for each in await self._engine.runs.mine() if each[1] not in self._engine.runs.live}
         for owner, id in mine & self._stray:
             if await self._engine.runs.release(owner, id):
                 self._engine.signals.send(QUEUE)

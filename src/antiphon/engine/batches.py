@@ -20,7 +20,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from antiphon.clock import Clock
-from antiphon.config import BatchesConfig
 from antiphon.engine.batch_lines import (
     RETRIED,
     Line,
@@ -33,6 +32,7 @@ from antiphon.engine.batch_lines import (
 )
 from antiphon.errors import ApiError, Conflict, NotFound
 from antiphon.ids import child_id
+from antiphon.sections import BatchesConfig
 from antiphon.stores.batches import ROWS_AT_ONCE, Batches, Terms
 from antiphon.stores.files import Files
 from antiphon.stores.jobs import Job, Jobs, NewJob, pause_after

@@ -64,32 +64,3 @@ class Control:
 
     def _told(self) -> Stop | None:
         return self._stop
-
-
-class Pace:
-    """Lets tasks go on together: at once after a pause, otherwise at most every `interval_s`.
-
-    What many runs write then shares a commit, and a run that is over within the interval writes nothing before its end.
-    """
-
-    def __init__(self, interval_s: float) -> None:
-        self._interval_s = interval_s
-        self._next_s = 0.0
-        self._turn: asyncio.Future[None] | None = None
-
-    async def turn(self) -> None:
-        """Returns at the next common moment."""
-        loop = asyncio.get_running_loop()
-        if self._turn is None:
-            if loop.time() >= self._next_s:
-                self._next_s = loop.time() + self._interval_s
-                return
-            self._turn = loop.create_future()
-            loop.call_at(self._next_s, self._go, loop)
-        await asyncio.shield(self._turn)
-
-    def _go(self, loop: asyncio.AbstractEventLoop) -> None:
-        turn, self._turn = self._turn, None
-        self._next_s = loop.time() + self._interval_s
-        if turn is not None:
-            turn.set_result(None)

@@ -16,7 +16,7 @@ import msgspec
 from antiphon.engine.journal import Entry, NextCall, Started, summed
 from antiphon.engine.state import Outcome, Turn, advance
 from antiphon.ids import child_id
-from antiphon.models.base import CallArguments, CallStart, Finish, Served, Text, Tokens
+from antiphon.models.base import CallArguments, CallStart, Compacted, Finish, Served, Text, Tokens
 from antiphon.models.base import Reasoning as ReasoningEvent
 from antiphon.models.base import Refusal as RefusalEvent
 from antiphon.tools.client import Offer, Place, progress
@@ -46,6 +46,7 @@ from antiphon.wire.events import (
     TextDone,
 )
 from antiphon.wire.items import (
+    Compaction,
     FunctionCall,
     Item,
     Logprob,
@@ -124,7 +125,8 @@ class Emitter:
     """Turns the model events of one run into wire events.
 
     Call `open` once, `feed` for each batch, `close` once. `turn` is what `state.decide` wants to know in between;
-    `response` is the response as it stands; `number` the last event's; `journal` what was fed and not taken yet.
+    `response` is the response as it stands; `number` the last event's; `journal` all that was fed; `compacted` what the
+    run's context has been compacted to; `steps` how many steps have ended that another one follows.
     """
 
     def __init__(self, response: Response, offers: Mapping[str, Offer], seal: Seal | None = None) -> None:
@@ -140,7 +142,9 @@ class Emitter:
         self._item: _OpenItem | None = None
         self._calls: dict[int, _OpenCall] = {}
         self._fault: str | None = None
+        self.compacted: str | None = None
         self._said = False
+        self.steps = 0
         self._usage: Usage | None = None
         self._spent: Usage | None = None
 
@@ -158,11 +162,6 @@ class Emitter:
             ResponseCreated(sequence_number=self._next(), response=self.response),
             second(sequence_number=self._next(), response=self.response),
         ]
-
-    def take(self) -> list[Entry]:
-        """What was fed since the last time."""
-        taken, self.journal = self.journal, []
-        return taken
 
     def feed(self, batch: Sequence[Entry]) -> list[Event]:
         """The events that a batch of model events leads to."""
@@ -371,9 +370,22 @@ class Emitter:
         self._close_all("incomplete" if event.broken else "completed", out, broken=event.broken)
         self._spent, self._usage = summed(self._spent, self._usage), None
         self.turn, self._fault, self._said = Turn(finish=None), None, False
+        self.steps += not event.broken
 
     def _tokens(self, event: Tokens, _out: list[Event]) -> None:
         self._usage = event.usage()
+
+    def _compacted(self, event: Compacted, out: list[Event]) -> None:
+        """An item that is there at once. The model call that made it is over: the next one is counted by itself."""
+        self.compacted = event.encrypted_content
+        self.steps += 1
+        self._spent, self._usage = summed(self._spent, self._usage), None
+        index = self._take_index()
+        item = Compaction(id=child_id(self.response.id, "cmp", index), encrypted_content=event.encrypted_content)
+        blank = Compaction(id=item.id, encrypted_content="")
+        out.append(OutputItemAdded(sequence_number=self._next(), output_index=index, item=blank))
+        self._finish_item(index, item, out)
+        self._said = False
 
     def _served(self, event: Served, _out: list[Event]) -> None:
         self.response = msgspec.structs.replace(self.response, service_tier=event.service_tier)
@@ -410,6 +422,7 @@ class Emitter:
         Tokens: _tokens,
         Served: _served,
         Finish: _finish,
+        Compacted: _compacted,
         Started: _started,
         NextCall: _next_call,
     }

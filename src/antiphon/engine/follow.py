@@ -29,19 +29,21 @@ async def follow(engine: Engine, owner: str, id: str, *, after: int = -1) -> Asy
     """
     with Waiting(engine.signals, id) as changed:
         trail = await engine.responses.trail(owner, id)
-        head = journal.decode(trail.last, trail.response)
+        head = journal.decode(trail.journal, trail.response)
         begun = head.begun(trail.response)
         emitter = Emitter(begun, offers(begun.tools), engine.sealer.seal if head.sealed else None)
         yield _beyond(after, emitter.open())
-        seen, asked = -1, False
+        seen, fed, asked = -1, 0, False
         while True:
-            for number, part in trail.parts:
-                seen = number
-                for events in _shown(emitter, journal.decode_part(part), after):
+            for position, part in trail.parts:
+                entries = journal.decode_part(part)
+                for events in _shown(emitter, entries, after):
                     yield events
+                seen, fed = position, fed + len(entries)
             outcome = outcome_of(trail.response)
             if outcome is not None:
-                for events in _shown(emitter, journal.decode(trail.last, trail.response).events, after):
+                whole = journal.decode(trail.journal, trail.response).events
+                for events in _shown(emitter, whole[fed:], after):
                     yield events
                 if events := _beyond(after, emitter.close(outcome)):
                     yield events
@@ -61,7 +63,7 @@ async def follow(engine: Engine, owner: str, id: str, *, after: int = -1) -> Asy
 def _shown(emitter: Emitter, entries: Sequence[Entry], after: int) -> Iterator[list[Event]]:
     for start in range(0, len(entries), ENTRIES_MAX):
         events = _beyond(after, emitter.feed(entries[start : start + ENTRIES_MAX]))
-        emitter.take()
+        emitter.journal.clear()
         if events:
             yield events
 

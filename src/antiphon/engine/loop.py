@@ -8,15 +8,16 @@ worker will end it.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
+from antiphon.engine.compact import compacted, continued, spent_in, summary_in, summary_request, trimmed
 from antiphon.engine.control import Stop, Stopped
 from antiphon.engine.emit import Emitter
 from antiphon.engine.journal import NextCall, Started
-from antiphon.engine.prepare import trimmed
 from antiphon.engine.run import Engine, Progress, Run
 from antiphon.engine.state import Outcome, decide
 from antiphon.errors import ApiError, ContextTooLong, RateLimited
-from antiphon.models.base import ModelEvent, ModelStream
+from antiphon.models.base import Finish, ModelEvent, ModelRequest, ModelStream
 from antiphon.wire.events import Event
 from antiphon.wire.responses import ErrorCode, ResponseError
 
@@ -32,18 +33,15 @@ async def stream(engine: Engine, progress: Progress, *, patience_s: float | None
     stream has not begun, sees it as an HTTP error.
     """
     run, emitter = progress.run, progress.emitter
-    call = _Call(engine, progress)
+    calls = _Calls(engine, progress)
     try:
         if progress.fresh:
-            await call.accepted(patience_s)
+            await calls.accepted(patience_s)
             yield emitter.open()
         try:
-            if events := emitter.feed(_resuming(emitter)):
-                yield events
-            if emitter.turn.finish is None:
-                async for batch in call.batches():
-                    if events := emitter.feed(batch):
-                        yield events
+            async with aclosing(_steps(emitter, calls)) as steps:
+                async for events in steps:
+                    yield events
             outcome = decide(emitter.turn, int(engine.clock()))
         except Stopped as stopped:
             if stopped.stop.why == "give back":
@@ -53,7 +51,18 @@ async def stream(engine: Engine, progress: Progress, *, patience_s: float | None
             outcome = _failure(error, run, int(engine.clock()))
         yield emitter.close(outcome)
     finally:
-        await call.aclose()
+        await calls.aclose()
+
+
+async def _steps(emitter: Emitter, calls: "_Calls") -> AsyncGenerator[list[Event], None]:
+    """What is shown between the first events and the last."""
+    if events := emitter.feed(_resuming(emitter)):
+        yield events
+    if emitter.turn.finish is None:
+        async with aclosing(calls.batches()) as batches:
+            async for batch in batches:
+                if events := emitter.feed(batch):
+                    yield events
 
 
 def _resuming(emitter: Emitter) -> list[Started | NextCall]:
@@ -66,31 +75,69 @@ def _resuming(emitter: Emitter) -> list[Started | NextCall]:
     return entries
 
 
-class _Call:
-    """A model call, from its opening to its end."""
+class _Calls:
+    """A run's model calls, from the first one's opening to the last one's end.
+
+    That is one, and before it one for a summary, where the context is to be compacted and was not yet.
+    """
 
     def __init__(self, engine: Engine, progress: Progress) -> None:
         self._engine = engine
         self._run = progress.run
+        self._emitter = progress.emitter
         self._control = progress.control
+        self._compacting = False
         self._opening: asyncio.Task[ModelStream] | None = None
         self._answer: ModelStream | None = None
 
     async def accepted(self, patience_s: float | None) -> None:
         """Returns when the host has accepted the call, or when patience is over. Raises the host's rejection."""
-        self._opening = asyncio.ensure_future(_open(self._engine, self._run))
+        self._opening = asyncio.ensure_future(self._first())
         await asyncio.wait({self._opening}, timeout=patience_s)
         if self._opening.done():
             self._opening.result()
 
     async def batches(self) -> AsyncGenerator[list[ModelEvent], None]:
-        """What the model says. Raises `Stopped` as soon as the run is told to stop."""
+        """What the model says, and what becomes of a summary. Raises `Stopped` as soon as the run is told to stop."""
         if self._opening is None:
-            self._opening = asyncio.ensure_future(_open(self._engine, self._run))
+            self._opening = asyncio.ensure_future(self._first())
         self._answer = await self._control.wait(self._opening)
-        said = aiter(self._answer)
+        if self._compacting:
+            yield self._compaction([event async for batch in self._said(self._answer) for event in batch])
+            if self._run.compact_only:
+                return
+            await self.aclose()
+            self._answer, self._opening = None, asyncio.ensure_future(self._next())
+            self._answer = await self._control.wait(self._opening)
+        async for batch in self._said(self._answer):
+            yield batch
+
+    async def _first(self) -> ModelStream:
+        """The first answer, begun. Long contexts are counted on a thread."""
+        asking = None
+        if self._emitter.compacted is None:
+            counting = self._run.compact_threshold is not None
+            arguments = (self._run, self._engine.compaction_prompt)
+            asking = await asyncio.to_thread(summary_request, *arguments) if counting else summary_request(*arguments)
+        self._compacting = asking is not None
+        return await _open(self._engine, self._run, asking) if asking is not None else await self._next()
+
+    async def _next(self) -> ModelStream:
+        """The answer to the run's request, begun: on the compacted context, if the journal has one."""
+        request, content = self._run.request, self._emitter.compacted
+        if content is not None:
+            request = continued(request, content, self._engine.sealer)
+        return await _open(self._engine, self._run, request)
+
+    async def _said(self, answer: ModelStream) -> AsyncGenerator[list[ModelEvent], None]:
+        said = aiter(answer)
         while (batch := await self._control.wait(anext(said, None))) is not None:
             yield batch
+
+    def _compaction(self, said: list[ModelEvent]) -> list[ModelEvent]:
+        """What the journal says of it, in one batch: a run that is taken over has all of it, or nothing."""
+        made: list[ModelEvent] = [spent_in(said), compacted(self._run, summary_in(said), self._engine.sealer)]
+        return [*made, Finish("stop")] if self._run.compact_only else made
 
     async def aclose(self) -> None:
         """Ends the call at the host, however far it has come."""
@@ -104,12 +151,12 @@ class _Call:
             await self._answer.aclose()
 
 
-async def _open(engine: Engine, run: Run) -> ModelStream:
+async def _open(engine: Engine, run: Run, request: ModelRequest) -> ModelStream:
     """The model's answer, begun; with `truncation: "auto"`, older turns are left out until the host takes it.
 
     A host that finds the context too long has not run the model, so asking again costs nothing.
     """
-    provider, request = engine.catalog.provider(run.host), run.request
+    provider = engine.catalog.provider(run.host)
     while True:
         try:
             return await provider.open(request, run.access)

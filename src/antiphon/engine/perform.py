@@ -8,6 +8,7 @@ from antiphon.engine.emit import Emitter
 from antiphon.engine.loop import stream
 from antiphon.engine.record import pass_on, record
 from antiphon.engine.run import Engine, Progress, Run
+from antiphon.engine.state import Outcome
 from antiphon.wire.events import Event
 
 
@@ -39,3 +40,14 @@ async def resume(
         if clock is not None:
             clock.cancel()
         await events.aclose()
+
+
+def warm_up(engine: Engine, run: Run) -> AsyncGenerator[list[Event], None]:
+    """The events of a run that asks no model: it completes at once, without output, and can be continued."""
+    progress = Progress(run=run, emitter=Emitter(run.response, run.offers), control=Control())
+    keep = record if run.response.store else pass_on
+    return keep(engine, progress, batches=_nothing(progress.emitter, int(engine.clock())))
+
+
+async def _nothing(emitter: Emitter, at: int) -> AsyncGenerator[list[Event], None]:
+    yield [*emitter.open(), *emitter.close(Outcome(cause="complete", at=at))]

@@ -3,13 +3,19 @@
 After `prepare` returns, what goes wrong is an event of the response and no longer an HTTP error.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
+from antiphon.engine.compact import (
+    opened,
+    seen,
+    threshold_of,
+    whole_summary_request,
+)
 from antiphon.engine.run import Caller, Engine, Run
 from antiphon.errors import DECODE_ERRORS, InvalidRequest, NotFound, Unsupported, misfit
 from antiphon.ids import child_id
@@ -68,12 +74,10 @@ FORWARDED = (
     "prompt_cache_options",
 )
 """Parameters that are handed to the model host by name, where it knows them."""
-UNOBEYED = ("context_management", "moderation", "access_programs", "image")
+UNOBEYED = ("moderation", "access_programs", "image")
 """Parameters that are accepted and not obeyed; the response's warnings name them."""
 UNSERVED_ITEMS = (
     AdditionalTools,
-    Compaction,
-    CompactionTrigger,
     ConfigurationUpdate,
     Program,
     ProgramOutput,
@@ -100,7 +104,7 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     tools = decode_tools(create.tools, engine.limits.tools_max)
     offered = offers(tools)
     choice = _choice(create.tool_choice, offered)
-    given = await _input(engine, create, caller)
+    given, triggered = await _input(engine, create, caller)
     resolved = await engine.catalog.resolve(create.model, caller.access)
     response_id = engine.new_id("resp", caller.seed)
     added = complete_items(given, _input_ids(response_id))
@@ -108,11 +112,17 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     if conversation is not None:
         await engine.conversations.claim(caller.owner, conversation, response_id, worker=engine.runs.worker)
     try:
-        history = await history_of(engine, caller.owner, conversation, previous=create.previous_response_id)
-        context = [*history, *added]
-        _check_context(create, context, len(history))
+        history = await _history(engine, create, caller)
+        context, unanswered = _context(engine, history, added)
         request = _model_request(create, resolved.model, for_model(engine, context), offered=offered, choice=choice)
+        if triggered:
+            whole_summary_request(request, engine.compaction_prompt)  # refuses what cannot be compacted
+        else:
+            _check_answerable(create, context, unanswered)
+        threshold = threshold_of(create.context_management or (), resolved.info.context_window)
         left_out = resolved.provider.left_out(request)
+        if create.context_management and threshold is None:
+            left_out.append("context_management.compact_threshold")
         return Run(
             response=_begun(engine, create, response_id, tools=tools, left_out=left_out),
             owner=caller.owner,
@@ -124,6 +134,8 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
             conversation=conversation,
             sealed="reasoning.encrypted_content" in (create.include or ()),
             warnings=_warnings(create, left_out, strict=engine.strict),
+            compact_threshold=threshold,
+            compact_only=triggered,
         )
     except BaseException:
         if conversation is not None:
@@ -136,26 +148,21 @@ async def prepare_count(engine: Engine, create: CreateResponse, caller: Caller) 
     _check_together(create)
     offered = offers(decode_tools(create.tools, engine.limits.tools_max))
     choice = _choice(create.tool_choice, offered)
-    added = complete_items(await _input(engine, create, caller), _input_ids("resp_0"))
-    conversation, previous = _conversation_id(create), create.previous_response_id
-    history = await history_of(engine, caller.owner, conversation, previous=previous)
+    added = complete_items((await _input(engine, create, caller))[0], _input_ids("resp_0"))
+    history = await _history(engine, create, caller)
     model = (await engine.catalog.resolve(create.model, caller.access)).model if create.model else ""
     return _model_request(create, model, for_model(engine, [*history, *added]), offered=offered, choice=choice)
 
 
-def trimmed(request: ModelRequest) -> ModelRequest | None:
-    """The request without the older half of its turns (`truncation: "auto"`); None if one turn is all there is.
-
-    A turn begins with a user's message, so that calls stay with their outputs; system and developer messages stay.
-    """
-    starts = [at for at, item in enumerate(request.items) if isinstance(item, Message) and item.role == "user"]
-    if len(starts) < 2:
-        return None
-    cut = starts[(len(starts) + 1) // 2]
-    kept = [item for item in request.items[:cut] if isinstance(item, Message) and item.role in ("system", "developer")]
-    calls = {call.call_id for item in request.items[cut:] if (call := call_of(item)) is not None}
-    rest = [item for item in request.items[cut:] if (answer := output_of(item)) is None or answer.call_id in calls]
-    return replace(request, items=[*kept, *rest])
+async def prepare_compaction(
+    engine: Engine, create: CreateResponse, caller: Caller, *, response_id: str
+) -> tuple[str, ModelRequest]:
+    """The host, and the context that is to be compacted; calls may await their outputs. Raises as `prepare` does."""
+    added = complete_items((await _input(engine, create, caller))[0], _input_ids(response_id))
+    resolved = await engine.catalog.resolve(create.model or "", caller.access)
+    history = await history_of(engine, caller.owner, None, previous=create.previous_response_id)
+    context, _ = _context(engine, history, added)
+    return resolved.host, _model_request(create, resolved.model, for_model(engine, context), offered={}, choice=None)
 
 
 # ---------------------------------------------------------------- the request by itself
@@ -230,29 +237,36 @@ def _chosen(kind: object, name: object, offered: Mapping[str, Offer]) -> tuple[s
 # ---------------------------------------------------------------- the context
 
 
-async def _input(engine: Engine, create: CreateResponse, caller: Caller) -> list[Item]:
-    """The request's own items, with references resolved and encrypted reasoning checked."""
+async def _input(engine: Engine, create: CreateResponse, caller: Caller) -> tuple[list[Item], bool]:
+    """The request's own items, with references resolved and what is encrypted checked; and whether to compact them.
+
+    A trigger asks for something and says nothing: it is no part of the context.
+    """
     data = bytes(create.input)
     try:
         if data.startswith(b'"'):
             text = _text.decode(data)
-            return [Message(role="user", content=[InputText(text=text)])]
+            return [Message(role="user", content=[InputText(text=text)])], False
         items = [] if data == b"null" else decode_items(data)
     except DECODE_ERRORS as error:
         raise misfit(error, "input") from error
     if len(items) > engine.limits.input_items_max:
         message = f"At most {engine.limits.input_items_max} input items are allowed, not {len(items)}."
         raise InvalidRequest(message, param="input", code="array_above_max_length")
+    triggered = bool(items) and isinstance(items[-1], CompactionTrigger)
+    items = items[:-1] if triggered else items
     for index, item in enumerate(items):
         _check_item(item, f"input[{index}]")
-    return await accepted(engine, items, caller.owner, at="input")
+    return await accepted(engine, items, caller.owner, at="input"), triggered
 
 
 async def accepted(engine: Engine, items: list[Item], owner: str, *, at: str) -> list[Item]:
-    """A client's items, with references replaced by what they stand for; encrypted reasoning must be this server's."""
+    """A client's items, with references replaced by what they stand for; what is encrypted must be this server's."""
     for index, item in enumerate(items):
         if isinstance(item, Reasoning) and item.encrypted_content:
             _opened(engine, item, f"{at}[{index}].encrypted_content")
+        elif isinstance(item, Compaction):
+            opened(item.encrypted_content, engine.sealer, f"{at}[{index}].encrypted_content")
     wanted = [item.id for item in items if isinstance(item, ItemReference)]
     if not wanted:
         return items
@@ -267,6 +281,8 @@ async def accepted(engine: Engine, items: list[Item], owner: str, *, at: str) ->
 
 
 def _check_item(item: Item, at: str) -> None:
+    if isinstance(item, CompactionTrigger):
+        raise InvalidRequest("A 'compaction_trigger' must be the last item of the input.", param=at)
     if isinstance(item, UNSERVED_ITEMS):
         raise _unserved(item, at)
     if isinstance(item, ComputerCallOutput):
@@ -290,6 +306,15 @@ def _check_part(part: InputImage | InputFile | ComputerScreenshot, at: str) -> N
     if isinstance(part, InputFile) and not part.file_data:
         message = "A file needs 'file_data': base64 data, or a data URL; 'file_url' is not fetched by this server."
         raise Unsupported(message, param=f"{at}.file_data", code="unsupported_file_url")
+
+
+async def _history(engine: Engine, create: CreateResponse, caller: Caller) -> list[Item]:
+    """What came before, which the caller alone may remember."""
+    recent = caller.recent.get(create.previous_response_id or "")
+    if recent is None:
+        conversation, previous = _conversation_id(create), create.previous_response_id
+        return await history_of(engine, caller.owner, conversation, previous=previous)
+    return [*await history_of(engine, caller.owner, None, previous=recent.stored), *recent.items]
 
 
 async def history_of(engine: Engine, owner: str, conversation: str | None, *, previous: str | None) -> list[Item]:
@@ -317,12 +342,22 @@ def _input_ids(response_id: str) -> Any:
     return new
 
 
-def _check_context(create: CreateResponse, context: Sequence[Item], own: int) -> None:
+def _check_answerable(create: CreateResponse, context: Sequence[Item], unanswered: Sequence[str]) -> None:
     if not context and not create.instructions:
         message = "There is nothing to answer: neither 'input' nor 'instructions' nor an earlier turn."
         raise InvalidRequest(message, param="input", code="missing_required_parameter")
-    _check_ids(context, own)
-    _check_pairs(context, own)
+    if unanswered:
+        message = f"No tool output found for function call {unanswered[0]}."
+        raise InvalidRequest(message, param="input", code="tool_output_not_found")
+
+
+def _context(engine: Engine, history: list[Item], added: list[Item]) -> tuple[list[Item], list[str]]:
+    """History and input as a model sees them, and the calls that await an output."""
+    everything = [*history, *added]
+    _check_ids(everything, len(history))
+    context = seen(everything, engine.sealer)
+    # What a compaction item stands for counts as history, so that the input's items keep their numbers.
+    return context, _check_pairs(context, len(history) + len(context) - len(everything))
 
 
 def _check_ids(context: Sequence[Item], own: int) -> None:
@@ -335,8 +370,8 @@ def _check_ids(context: Sequence[Item], own: int) -> None:
         known.add(item.id)
 
 
-def _check_pairs(context: Sequence[Item], own: int) -> None:
-    """Each output needs its call before it, each call its output: models reject, or are confused by, anything else."""
+def _check_pairs(context: Sequence[Item], own: int) -> list[str]:
+    """Each output needs its call before it: models reject, or are confused by, anything else. Calls without output."""
     calls: dict[str, bool] = {}
     for index, item in enumerate(context):
         if (call := call_of(item)) is not None and getattr(item, "status", None) != "incomplete":
@@ -347,16 +382,13 @@ def _check_pairs(context: Sequence[Item], own: int) -> None:
                 at = f"input[{index - own}]" if index >= own else "input"
                 raise InvalidRequest(message, param=at, code="tool_call_not_found")
             calls[answer.call_id] = True
-    for call_id, answered in calls.items():
-        if not answered:
-            message = f"No tool output found for function call {call_id}."
-            raise InvalidRequest(message, param="input", code="tool_output_not_found")
+    return [call_id for call_id, answered in calls.items() if not answered]
 
 
-def for_model(engine: Engine, context: Iterable[Item]) -> list[Item]:
-    """The context as the model is shown it: without calls that were cut off, and with sealed reasoning opened."""
+def for_model(engine: Engine, context: Sequence[Item]) -> list[Item]:
+    """The context as the model is shown it: without calls that were cut off, and with what is sealed opened."""
     items: list[Item] = []
-    for item in context:
+    for item in seen(context, engine.sealer):
         if isinstance(item, FunctionCall) and item.status == "incomplete":
             continue
         if isinstance(item, UNSERVED_ITEMS):

@@ -64,10 +64,11 @@ async def record(
     """
     keeper = _Keeper(engine, progress)
     begun, ended = not progress.fresh, False
-    waited = progress.emitter.response.status == "queued"
+    emitter, steps = progress.emitter, progress.emitter.steps
+    waited = emitter.response.status == "queued"
     id = progress.run.response.id
     stop_listening = engine.signals.listen(commands(id), keeper.hear)
-    engine.live.add(id)
+    engine.runs.live.add(id)
     try:
         async for batch in batches:
             if not begun:
@@ -76,8 +77,9 @@ async def record(
             elif waited:
                 await keeper.start()
                 waited = False
-            if progress.control.watched and not isinstance(batch[-1], TERMINAL):
+            if (progress.control.watched or emitter.steps > steps) and not isinstance(batch[-1], TERMINAL):
                 await keeper.keep(batch)
+                steps = emitter.steps
             if isinstance(batch[-1], TERMINAL):
                 batch[-1] = await keeper.finish(batch[-1])
                 ended = True
@@ -91,7 +93,7 @@ async def record(
             if not ended:
                 await keeper.give_back(begun=begun)
         finally:
-            engine.live.discard(id)
+            engine.runs.live.discard(id)
 
 
 async def pass_on(
@@ -129,7 +131,7 @@ class _Keeper:
         self._owner = progress.run.owner
         self._id = progress.run.response.id
         self._conversation = progress.run.conversation
-        self._writing = asyncio.Lock()  # parts follow one another, and one that could not be stored is not left out
+        self._writing = asyncio.Lock()  # parts follow one another without gap or overlap
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def begin(self) -> None:
@@ -156,7 +158,6 @@ class _Keeper:
 
         Raises `RunLost` if the run is another worker's by now.
         """
-        await self._engine.pace.turn()
         try:
             await self._add_part()
         except RunLost:
@@ -171,8 +172,7 @@ class _Keeper:
 
         Raises `RunLost` if the run is another worker's by now, `NotFound` if the response was deleted: it has no end.
         """
-        async with self._writing:
-            entries = self._progress.emitter.take()
+        entries = self._progress.emitter.journal
         response = self._progress.emitter.response
         turn = None
         if self._conversation is not None:
@@ -224,16 +224,12 @@ class _Keeper:
     async def _add_part(self) -> None:
         async with self._writing:
             progress = self._progress
-            entries = progress.emitter.take()
-            if not entries:
+            upto = len(progress.emitter.journal)
+            if upto == progress.kept:
                 return
-            part = journal.encode(entries)
-            try:
-                await self._engine.runs.keep(self._owner, self._id, progress.parts, part=part)
-            except ApiError:
-                progress.emitter.journal[:0] = entries
-                raise
-            progress.parts += 1
+            part = journal.encode(progress.emitter.journal[progress.kept : upto])
+            await self._engine.runs.keep(self._owner, self._id, part)
+            progress.kept = upto
         self._tell()
 
     async def _store(self, response: Response, entries: Sequence[Entry], turn: Turn | None) -> None:
@@ -254,12 +250,12 @@ class _Keeper:
             self._start(self._insist(failed, entries))
 
     async def _insist(self, failed: Response, entries: Sequence[Entry]) -> None:
-        self._engine.live.add(self._id)
+        self._engine.runs.live.add(self._id)
         try:
             while not await self._stored_later(failed, entries):
                 pass
         finally:
-            self._engine.live.discard(self._id)
+            self._engine.runs.live.discard(self._id)
         self._tell()
 
     async def _stored_later(self, failed: Response, entries: Sequence[Entry]) -> bool:

@@ -27,6 +27,8 @@ class Kept(Struct, frozen=True, array_like=True):
     request: ModelRequest
     replay: Replay
     keys: str
+    compact_threshold: int | None = None
+    compact_only: bool = False
 
 
 _decode = msgspec.msgpack.Decoder(Kept).decode
@@ -38,7 +40,8 @@ def kept(engine: Engine, run: Run) -> bytes:
     access = run.access
     plain = msgspec.json.encode((access.key, access.keys)).decode() if access.key or access.keys else ""
     bare = replace(run.request, items=(), functions=(), instructions=None)
-    return journal.encode(Kept(bare, access.replay, engine.sealer.seal(plain) if plain else ""))
+    keys = engine.sealer.seal(plain, "keys") if plain else ""
+    return journal.encode(Kept(bare, access.replay, keys, run.compact_threshold, run.compact_only))
 
 
 async def restored(engine: Engine, owner: str, id: str, *, row: RunRow) -> Progress:
@@ -47,14 +50,13 @@ async def restored(engine: Engine, owner: str, id: str, *, row: RunRow) -> Progr
     Raises `NotFound` if its response was deleted.
     """
     trail = await engine.responses.trail(owner, id)
-    head = journal.decode(trail.last, trail.response)
+    head = journal.decode(trail.journal, trail.response)
     begun = head.begun(trail.response)
     offered = offers(begun.tools)
     emitter = Emitter(begun, offered, engine.sealer.seal if head.sealed else None)
     emitter.open()
     for _, part in trail.parts:
         emitter.feed(journal.decode_part(part))
-    emitter.take()
     stored = _decode(row.body)
     run = Run(
         response=begun,
@@ -66,6 +68,8 @@ async def restored(engine: Engine, owner: str, id: str, *, row: RunRow) -> Progr
         input=tuple(await engine.responses.input(owner, id)),
         conversation=begun.conversation.id if isinstance(begun.conversation, ConversationRef) else None,
         sealed=head.sealed,
+        compact_threshold=stored.compact_threshold,
+        compact_only=stored.compact_only,
     )
     control = Control(watched=row.watched)
     if row.cancelled:
@@ -78,14 +82,14 @@ async def restored(engine: Engine, owner: str, id: str, *, row: RunRow) -> Progr
             run = await _with_context(engine, run, stored)
         except ApiError as error:
             control.stop(Stop(why="fail", message=error.message))
-    return Progress(run=run, emitter=emitter, control=control, parts=len(trail.parts))
+    return Progress(run=run, emitter=emitter, control=control, kept=len(emitter.journal))
 
 
 async def _with_context(engine: Engine, run: Run, stored: Kept) -> Run:
     """The run with what the model is to be shown. Raises `ApiError` where that is no longer to be had."""
     previous = run.response.previous_response_id
     history = await history_of(engine, run.owner, run.conversation, previous=previous)
-    key, keys = _keys(engine.sealer.open(stored.keys, "")) if stored.keys else (None, {})
+    key, keys = _keys(engine.sealer.open(stored.keys, "", "keys")) if stored.keys else (None, {})
     engine.catalog.provider(run.host)  # may not be configured here any longer
     instructions = run.response.instructions
     request = replace(

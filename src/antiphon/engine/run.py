@@ -1,12 +1,13 @@
 """A run as data, and what every run needs from outside."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from msgspec import Struct
 
 from antiphon.clock import Clock
-from antiphon.config import Background, Limits
-from antiphon.engine.control import Control, Pace
+from antiphon.config import COMPACTION_PROMPT, Background, Limits
+from antiphon.engine.control import Control
 from antiphon.engine.emit import Emitter
 from antiphon.engine.seal import Sealer
 from antiphon.ids import NewId
@@ -22,40 +23,50 @@ from antiphon.wire.responses import Response
 
 
 class Engine(Struct, frozen=True, kw_only=True):
-    """What runs need: where models are, where state is kept, the time, new ids, limits, and how strict to be.
-
-    `pace` is the rhythm in which the events of watched runs are kept; `live` has the ids of the stored responses that
-    this process works on.
-    """
+    """What runs need: where models are, where state is kept, the time, new ids, limits, and how strict to be."""
 
     catalog: Catalog
     responses: Responses
     conversations: Conversations
     runs: Runs
     signals: Signals
-    pace: Pace
-    live: set[str]
     background: Background = Background()
     clock: Clock
     new_id: NewId
     sealer: Sealer
     limits: Limits
     strict: bool = False
+    compaction_prompt: str = COMPACTION_PROMPT
+
+
+class Recent(Struct, frozen=True, kw_only=True):
+    """The context that an unstored response leaves for the next turn of its connection.
+
+    `items` go from the first unstored turn to this one's output; before them stands the context of `stored`.
+    """
+
+    items: tuple[Item, ...]
+    stored: str | None = None
 
 
 class Caller(Struct, frozen=True, kw_only=True):
-    """Who asks, with what access to the model host, and the seed of the ids that the request leads to."""
+    """Who asks, with what access to the model host, and the seed of the ids that the request leads to.
+
+    `recent` are the unstored responses, by id, that this caller may continue nevertheless.
+    """
 
     owner: str
     access: Access
     seed: bytes
+    recent: Mapping[str, Recent] = MappingProxyType({})
 
 
 class Run(Struct, frozen=True, kw_only=True):
     """Everything that is decided before the first byte: frozen, and plain data, so that it can be queued or stored.
 
     `response` is the response as it stands when it begins. `input` is what this request adds to the context, completed
-    with ids. `access` is how the host is asked. `warnings` name what was not obeyed.
+    with ids. `access` is how the host is asked. `warnings` name what was not obeyed. A context of more tokens than
+    `compact_threshold` is compacted before the model answers; with `compact_only`, it is in any case, and not answered.
     """
 
     response: Response
@@ -68,15 +79,17 @@ class Run(Struct, frozen=True, kw_only=True):
     conversation: str | None = None
     sealed: bool = False
     warnings: tuple[str, ...] = ()
+    compact_threshold: int | None = None
+    compact_only: bool = False
 
 
 class Progress(Struct, kw_only=True):
-    """A run under way: what it has said so far, how it is told to stop, and how many parts its journal has in store."""
+    """A run under way: what it has said so far, how it is told to stop, and how much of its journal is in store."""
 
     run: Run
     emitter: Emitter
     control: Control
-    parts: int = 0
+    kept: int = 0
 
     @property
     def fresh(self) -> bool:

@@ -155,7 +155,16 @@ class Finish(Struct, frozen=True, tag="finish", array_like=True):
     reason: Literal["stop", "calls", "length", "filter"]
 
 
-ModelEvent = Text | Refusal | Reasoning | CallStart | CallArguments | Tokens | Served | Finish
+class Compacted(Struct, frozen=True, tag="compacted", array_like=True):
+    """The engine's own entry in a run's journal, which no provider sends: the context was compacted to this.
+
+    What was counted before it belongs to the model call that made the summary.
+    """
+
+    encrypted_content: str
+
+
+ModelEvent = Text | Refusal | Reasoning | CallStart | CallArguments | Tokens | Served | Finish | Compacted
 
 
 class ModelStream(Protocol):

@@ -34,9 +34,10 @@ _DELETE = RESPONSES.delete()
 _OUTPUT = "container = ? AND seq >= 0"
 _GET = f"{RESPONSES.select('-1 AS seq, body')} UNION ALL {ITEMS.select('seq, body', _OUTPUT)} ORDER BY seq"
 _INPUT = ITEMS.select("body", "container = ? AND seq < 0 ORDER BY seq")
+_RUNS = "EXISTS (SELECT 1 FROM runs WHERE runs.id = container)"
 _TRAIL = (
-    f"{RESPONSES.select('-1 AS seq, body, journal')} "
-    f"UNION ALL {PARTS.select('seq, body, NULL', 'container = ? AND seq > ?')} ORDER BY seq"
+    f"{RESPONSES.select('-1 AS position, body, journal')} "
+    f"UNION ALL {PARTS.select('position, body, NULL', f'container = ? AND position > ? AND {_RUNS}')} ORDER BY 1"
 )
 # One row per item, oldest response first; a response without items still gives a row. The first row tells whether the
 # chain ends there, breaks off, or began in a conversation; the last, whether its last response has ended.
@@ -79,14 +80,14 @@ class Turn(Struct, frozen=True, kw_only=True):
 
 
 class Trail(Struct, frozen=True, kw_only=True):
-    """What a run has left: the response without its output, the parts of its journal by number, and `last`.
+    """What a run has left: the response without its output, the parts of its journal by position, and `journal`.
 
-    That is the journal as `begin` was given it, and as `finish` was, once the run has ended.
+    That is what `begin` was given, and what `finish` was, once the run has ended; then there are no parts.
     """
 
     response: Response
     parts: Sequence[tuple[int, bytes]]
-    last: bytes
+    journal: bytes
 
 
 class Responses:
@@ -178,12 +179,12 @@ class Responses:
         return _with_output(rows[0][-1], rows[1:])
 
     async def trail(self, owner: str, id: str, after: int = -1) -> Trail:
-        """What the run has left by now, as of one moment, its parts from number `after` on. Raises `NotFound`."""
+        """What the run has left by now, as of one moment, its parts from position `after` on. Raises `NotFound`."""
         rows = await self._database.all(_TRAIL, (owner, id, owner, id, after))
         if not rows or rows[0][0] != -1:
             raise not_found("Response", id)
-        _, body, last = rows[0]
-        return Trail(response=_decode(body), parts=[(seq, part) for seq, part, _ in rows[1:]], last=last or b"")
+        _, body, head = rows[0]
+        return Trail(response=_decode(body), parts=[(at, part) for at, part, _ in rows[1:]], journal=head or b"")
 
     async def history(self, owner: str, id: str) -> list[Item]:
         """Input and output of the response and of all that it continues, oldest first.

@@ -4,16 +4,24 @@ A run has a row from the transaction that stores its response to the one that st
 each write of a worker states that name, so that one that was given up for dead can change nothing when it comes back.
 """
 
+import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec import Struct
 
-from antiphon.errors import RunLost
+from antiphon.errors import ApiError, RunLost
 from antiphon.stores.database import Database, Mismatch, Statement
 from antiphon.stores.table import Table
 
 RUNS = Table("runs")
-PARTS = Table("journal_parts", "seq")
+PARTS = Table("journal_parts")
+
+GATHER_S_EACH: Final = 0.00015
+"""For how long parts of journals are gathered, for each live run: so a commit has about as much to do at any load."""
+GATHER_S_MIN: Final = 0.001
+"""What is gathered for less than that is gathered for a turn of the event loop: a timer would be later than that."""
+PURGED_AT_ONCE: Final = 500
 
 _INSERT = RUNS.insert("id, host, worker, attempts, watched, cancelled, body")
 _END = RUNS.delete("id = ? AND worker = ?")
@@ -24,7 +32,7 @@ _CLAIM = RUNS.update("worker = ?, attempts = attempts + 1", "id = ? AND worker I
 _SEIZE = RUNS.update("worker = ?, attempts = attempts + 1", "id = ? AND worker = ?")
 _RELEASE = RUNS.update("worker = NULL", "id = ? AND worker = ?")
 _PART = (
-    f"INSERT INTO journal_parts (owner, container, seq, body) SELECT r.owner, r.id, ?, ? FROM runs r "
+    f"INSERT INTO journal_parts (owner, container, body) SELECT r.owner, r.id, ? FROM runs r "
     f"WHERE {RUNS.owned('r')} AND r.id = ? AND r.worker = ?"
 )
 # Every owner's: a worker works for all of them.
@@ -35,6 +43,11 @@ _RUNNING = "SELECT owner, host, COUNT(*) FROM runs WHERE worker IS NOT NULL GROU
 _INHERIT = (
     "UPDATE runs SET worker = NULL WHERE worker IS NOT NULL "
     "AND NOT EXISTS (SELECT 1 FROM workers WHERE workers.id = runs.worker)"
+)
+
+_PURGE = (
+    "DELETE FROM journal_parts WHERE position IN (SELECT position FROM journal_parts "
+    "WHERE NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = journal_parts.container) ORDER BY position LIMIT ?)"
 )
 
 DELETE = RUNS.delete()
@@ -64,11 +77,18 @@ class Waiting(Struct, frozen=True, kw_only=True):
 
 
 class Runs:
-    """The unfinished runs, as one worker sees them."""
+    """The unfinished runs, as one worker sees them; `live` are those that it is working on.
 
-    def __init__(self, database: Database, worker: str) -> None:
+    Parts of journals are gathered for at most `gather_s`, and less where few runs are live.
+    """
+
+    def __init__(self, database: Database, worker: str, gather_s: float = 0.0) -> None:
         self._database = database
         self.worker = worker
+        self.live: set[str] = set()
+        self._gather_s = gather_s
+        self._gathered: list[_Part] = []
+        self._flushes: set[asyncio.Task[None]] = set()
 
     def begun(self, owner: str, id: str, run: RunRow) -> Statement:
         """The statement that adds a run: part of the transaction that stores its response."""
@@ -79,12 +99,21 @@ class Runs:
         """The statement that removes this worker's run: part of the transaction that stores its end."""
         return Statement(_END, (owner, id, self.worker), 1)
 
-    async def keep(self, owner: str, id: str, seq: int, *, part: bytes) -> None:
-        """Adds a part to the journal of this worker's run. Raises `RunLost`."""
-        try:
-            await self._database.transaction([Statement(_PART, (seq, part, owner, id, self.worker), 1)])
-        except Mismatch as error:
-            raise RunLost(f"The run of response '{id}' belongs to another worker by now.") from error
+    async def keep(self, owner: str, id: str, part: bytes) -> None:
+        """Adds a part to the journal of this worker's run, in one transaction with those of other runs.
+
+        Raises `RunLost` if the run is another worker's by now.
+        """
+        loop = asyncio.get_running_loop()
+        if not self._gathered:
+            delay_s = min(self._gather_s, len(self.live) * GATHER_S_EACH)
+            if delay_s < GATHER_S_MIN:
+                loop.call_soon(self._flush)
+            else:
+                loop.call_later(delay_s, self._flush)
+        kept = loop.create_future()
+        self._gathered.append((Statement(_PART, (part, owner, id, self.worker), 1), kept))
+        await kept
 
     async def find(self, owner: str, id: str) -> RunRow | None:
         """The run, if it has not ended."""
@@ -129,6 +158,16 @@ class Runs:
         """Owner and id of every run that this worker has."""
         return {(owner, id) for owner, id in await self._database.all(_MINE, (self.worker,))}
 
+    async def purge(self) -> int:
+        """Removes the parts of journals whose runs have ended; returns how many those were.
+
+        The end itself does not wait for that: it would have to look for them among those of all other runs.
+        """
+        count = 0
+        while removed := await self._database.execute(_PURGE, (PURGED_AT_ONCE,)):
+            count += removed
+        return count
+
     async def waiting(self, most: int) -> Sequence[Waiting]:
         """The runs that have waited longest."""
         rows = await self._database.all(_WAITING, (most,))
@@ -142,3 +181,40 @@ class Runs:
     async def running(self) -> dict[tuple[str, str], int]:
         """How many runs have a worker, by owner and host."""
         return {(owner, host): count for owner, host, count in await self._database.all(_RUNNING)}
+
+    # ------------------------------------------------------------ parts of journals
+
+    def _flush(self) -> None:
+        parts, self._gathered = self._gathered, []
+        task = asyncio.ensure_future(self._store(parts))
+        self._flushes.add(task)
+        task.add_done_callback(self._flushes.discard)
+
+    async def _store(self, parts: "list[_Part]") -> None:
+        """One transaction for all; where a run of another worker's is among them, again without it."""
+        while parts:
+            try:
+                await self._database.transaction([statement for statement, _ in parts])
+            except Mismatch as error:
+                _, kept = parts.pop(error.index)
+                _tell(kept, RunLost("The run belongs to another worker by now."))
+                continue
+            except ApiError as error:
+                for _, kept in parts:
+                    _tell(kept, error)
+                return
+            for _, kept in parts:
+                _tell(kept, None)
+            return
+
+
+_Part = tuple[Statement, "asyncio.Future[None]"]
+
+
+def _tell(kept: "asyncio.Future[None]", error: ApiError | None) -> None:
+    if kept.done():  # whoever waited was cancelled
+        return
+    if error is None:
+        kept.set_result(None)
+    else:
+        kept.set_exception(error)

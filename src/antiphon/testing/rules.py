@@ -8,7 +8,7 @@ the final response, and validity for the `openai` package's own type of each eve
 import functools
 import json
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct, field
@@ -38,6 +38,9 @@ BEYOND_SDK = frozenset(
     }
 )
 """Fields that are sent although the package's type does not name them, each with its reason."""
+
+WITHOUT_STATUS = ("reasoning", "compaction")
+"""Items that may have no status; a compaction item cannot."""
 
 SDK_MAJOR = 3
 """The major version of the package whose types are the judge."""
@@ -135,6 +138,12 @@ def check(raw: bytes, *, sdk: bool = True) -> Stream:
     return Stream(events=events, frames=frames, items=state.items())
 
 
+def check_frames(frames: Sequence[str], *, sdk: bool = True) -> Stream:
+    """The same for one turn's text frames over a WebSocket, which are the events without their framing."""
+    lines = [f"event: {json.loads(frame)['type']}\ndata: {frame}\n\n" for frame in frames]
+    return check("".join([*lines, "data: [DONE]\n\n"]).encode(), sdk=sdk)
+
+
 def _frames(raw: bytes) -> tuple[list[bytes], list[str]]:
     """The frames before `[DONE]`."""
     if not raw.endswith(b"\n\n"):
@@ -212,7 +221,7 @@ class _Order:
             yield f"output_index {event['output_index']}, expected {len(self.open)}"
         if not item.get("id") or item["id"] in [other.item["id"] for other in self.open]:
             yield f"item id {item.get('id')!r} is missing or taken"
-        if item["type"] != "reasoning" and item.get("status") != "in_progress":
+        if item["type"] not in WITHOUT_STATUS and item.get("status") != "in_progress":
             yield f"status of a new item is {item.get('status')!r}"
         self.open.append(Open(item))
 
@@ -344,7 +353,7 @@ def _item_done(state: Open, event: dict[str, Any]) -> Iterator[str]:
     item, state.done = event["item"], event["item"]
     if (item["id"], item["type"]) != (state.item["id"], state.item["type"]):
         yield f"item {item['id']}/{item['type']}, added as {state.item['id']}/{state.item['type']}"
-    if item["type"] != "reasoning" and item.get("status") not in ("completed", "incomplete", "failed"):
+    if item["type"] not in WITHOUT_STATUS and item.get("status") not in ("completed", "incomplete", "failed"):
         yield f"status of a done item is {item.get('status')!r}"
     if any(not part.done for part in state.parts):
         yield "with an open part"

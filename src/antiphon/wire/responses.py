@@ -82,6 +82,12 @@ class PromptRef(Sparse, kw_only=True):
     variables: dict[str, Any] | None = None
 
 
+class ContextManagement(Sparse, kw_only=True, tag_field="type", tag="compaction"):
+    """Keeps the context short: compacted once its tokens exceed `compact_threshold` (null: as the model needs)."""
+
+    compact_threshold: Annotated[int, Meta(ge=1000)] | None = None
+
+
 class CreateResponse(Struct, kw_only=True):
     """The body of `POST /v1/responses`. `input` is decoded in a second step, since items may lack their type."""
 
@@ -116,7 +122,7 @@ class CreateResponse(Struct, kw_only=True):
     prompt_cache_key: Annotated[str, Meta(max_length=1024)] | None = None
     prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
     prompt_cache_options: dict[str, Any] | None = None
-    context_management: list[dict[str, Any]] | None = None
+    context_management: Annotated[list[ContextManagement], Meta(min_length=1)] | None = None
     moderation: dict[str, Any] | None = None
     access_programs: dict[str, Any] | None = None
     image: dict[str, Any] | None = None
@@ -214,6 +220,29 @@ class ListQuery(Struct, kw_only=True):
 
 class CountInputTokens(CreateResponse, kw_only=True):
     """The body of `POST /v1/responses/input_tokens`: what a response would be created from."""
+
+
+class CompactResponse(Struct, kw_only=True):
+    """The body of `POST /v1/responses/compact`."""
+
+    model: Annotated[str, Meta(min_length=1)]
+    input: Raw = Raw(b"[]")
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    service_tier: ServiceTier | None = None
+    prompt_cache_key: Annotated[str, Meta(max_length=1024)] | None = None
+    prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+
+
+class CompactedResponse(Full, kw_only=True):
+    """A compacted context: the user's messages, and one item for all the rest. The input of the next request."""
+
+    id: str
+    object: Literal["response.compaction"] = "response.compaction"
+    created_at: int
+    output: list[Item]
+    usage: Usage
 
 
 class InputTokens(Full, kw_only=True):

@@ -105,14 +105,14 @@ class App:
         await self._life
 
     def begin(self, method: str, path: str, body: Any = b"", **more: Any) -> tuple[Talk, "asyncio.Task[None]"]:
-        """A request under way. `more`: headers, pieces, query."""
+        """A request under way. `more`: headers, pieces, kind (of scope), channel."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         pieces = more.get("pieces", [data])
         headers = {"content-length": str(sum(map(len, pieces)))} | more.get("headers", {})
         talk = Talk(pieces)
         path, _, query = path.partition("?")
         scope = {
-            "type": "http",
+            "type": more.get("kind", "http"),
             "method": method,
             "scheme": "http",
             "path": path,
@@ -120,7 +120,8 @@ class App:
             "query_string": query.encode(),
             "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
         }
-        return talk, asyncio.create_task(self._app(scope, talk.receive, talk.send))
+        receive, send = more.get("channel", (talk.receive, talk.send))
+        return talk, asyncio.create_task(self._app(scope, receive, send))
 
     async def ask(self, method: str, path: str, body: Any = b"", **more: Any) -> Talk:
         """A request and its whole answer."""

@@ -128,21 +128,12 @@ async def test_llama_stacks_older_prefix_means_v1(app) -> None:
     assert (await (await app(x)).ask("GET", "/v1/openai/v1/x")).status == 200
 
 
-async def test_a_websocket_is_refused(services) -> None:
-    @asynccontextmanager
-    async def opening():
-        yield services
-
-    sent = []
-
-    async def receive():
-        return {"type": "websocket.connect"}
-
-    async def send(message):
-        sent.append(message)
-
-    await application(opening, [ok])({"type": "websocket", "path": "/ok"}, receive, send)
-    assert [each["type"] for each in sent] == ["websocket.close"]
+@pytest.mark.parametrize(("path", "status"), [("/ok", 405), ("/nowhere", 404)])
+async def test_a_websocket_that_no_route_opens_is_refused_before_it_is_accepted(app, ended, path, status) -> None:
+    got = await (await app(ok)).ask("GET", path, kind="websocket")
+    assert [each["type"] for each in got.sent] == ["websocket.http.response.start", "websocket.http.response.body"]
+    assert (got.status, got.error["type"]) == (status, "invalid_request_error")
+    assert [(each.method, each.status) for each in ended] == [("WEBSOCKET", status)]
 
 
 async def test_services_that_do_not_open_stop_the_start_with_a_reason() -> None:

@@ -6,7 +6,6 @@ import msgspec
 import pytest
 
 from antiphon.config import Host, Limits
-from antiphon.engine.control import Pace
 from antiphon.engine.perform import perform
 from antiphon.engine.prepare import prepare
 from antiphon.engine.run import Caller, Engine, Run
@@ -82,8 +81,6 @@ async def bench() -> Callable[..., Bench]:
             conversations=Conversations(database),
             runs=Runs(database, "me"),
             signals=LocalSignals(),
-            pace=Pace(0.0),
-            live=set(),
             clock=lambda: 1000.0,
             new_id=random_id,
             sealer=Sealer(b"secret"),

@@ -11,12 +11,12 @@ import pytest
 from msgspec import Struct
 from msgspec.structs import replace
 
-from antiphon.config import BatchesConfig
 from antiphon.engine import batches
 from antiphon.engine.batch_lines import Reply
 from antiphon.engine.batches import Asked, Lanes, Running, room
 from antiphon.engine.jobs import performing
 from antiphon.errors import NotFound
+from antiphon.sections import BatchesConfig
 from antiphon.stores.batches import Batches, Terms
 from antiphon.stores.blobs import LocalBlobs
 from antiphon.stores.database import Database, Params, Row, Statement

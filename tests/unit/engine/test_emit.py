@@ -15,6 +15,7 @@ from antiphon.engine.state import Outcome, decide
 from antiphon.models.base import (
     CallArguments,
     CallStart,
+    Compacted,
     Finish,
     ModelEvent,
     Reasoning,
@@ -112,6 +113,14 @@ TABLE: dict[str, tuple[list[ModelEvent], str]] = {
         """
         output_item.added shell_call_command.added shell_call_command.delta shell_call_command.done
         output_item.done completed
+        """,
+    ),
+    "a compaction, then text": (
+        [Compacted("sealed"), Text("a"), Finish("stop")],
+        """
+        output_item.added output_item.done
+        output_item.added content_part.added output_text.delta
+        output_text.done content_part.done output_item.done completed
         """,
     ),
     "nothing but a finish": ([Finish("stop")], "completed"),
@@ -226,6 +235,28 @@ def test_usage_is_what_the_host_reported_last():
     assert usage.output_tokens_details.reasoning_tokens == 2
 
 
+def test_usage_is_the_sum_of_the_compaction_and_the_answer():
+    model_events = [Tokens(1, 1), Tokens(100, 20, cached=7), Compacted("sealed"), Tokens(10, 5, cached=3)]
+    usage = final(emitted([*model_events, Finish("stop")])).usage
+    assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (110, 25, 135)
+    assert usage.input_tokens_details.cached_tokens == 10
+    assert final(emitted([*model_events[:3], Finish("stop")])).usage.total_tokens == 120
+
+
+def test_a_compaction_item_is_whole_when_it_is_done():
+    added, done = emitted([Compacted("sealed"), Finish("stop")])[2:4]
+    assert (added.item.encrypted_content, done.item.encrypted_content) == ("", "sealed")
+    assert added.item.id == done.item.id == "cmp_00ff0000"
+
+
+def test_a_call_that_follows_a_compaction_has_said_nothing_yet():
+    emitter = Emitter(begun(), {})
+    emitter.feed([Compacted("sealed")])
+    assert (emitter.half_said, emitter.compacted) == (False, "sealed")
+    emitter.feed([Text("half")])
+    assert emitter.half_said
+
+
 def test_the_final_service_tier_is_the_one_that_served():
     assert final(emitted([Served("priority"), Finish("stop")])).service_tier == "priority"
 
@@ -240,6 +271,7 @@ PLAIN = st.one_of(
     st.builds(Refusal, TEXTS),
     st.builds(Tokens, st.integers(0, 9), st.integers(0, 9)),
     st.builds(Served, st.sampled_from(["default", "flex"])),
+    st.builds(Compacted, TEXTS),
     st.builds(CallStart, st.integers(0, 2), st.sampled_from(["", "c1", "c2"]), st.sampled_from(["f", "note", "shell"])),
     st.builds(CallArguments, st.integers(0, 2), st.sampled_from(["{}", '{"input":', '"x"}', '{"commands":["a"]}'])),
 )
@@ -312,7 +344,7 @@ def test_a_run_is_shown_again_from_its_journal_byte_for_byte(model_events):
     events = [*emitter.open(), *emitter.feed(model_events)]
     events += emitter.close(decide(emitter.turn, at=9))
     head = journal.Journal(service_tier=begun().service_tier, sealed=False)
-    part = journal.encode(emitter.take())
+    part = journal.encode(emitter.journal)
     response = msgspec.json.decode(msgspec.json.encode(emitter.response), type=Response)
     again = Emitter(head.begun(response), offers(TOOLS))
     shown = [*again.open(), *again.feed(journal.decode_part(part)), *again.close(journal.outcome_of(response))]

@@ -3,13 +3,18 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
-from antiphon.engine.perform import perform
+from antiphon.engine.perform import perform, resume
+from antiphon.engine.restore import restored
 from antiphon.errors import ContextTooLong, RateLimited, Upstream, UpstreamRejected
 from antiphon.models.base import CallArguments, CallStart, Finish, Text
 from antiphon.testing.provider import HANG, Script, text
 from antiphon.wire.events import event_type
+from antiphon.wire.items import Compaction
 from antiphon.wire.responses import ListQuery
+
+SAID = [{"role": role, "content": "hi"} for role in ("user", "assistant", "user")]
 
 
 def types(events):
@@ -76,6 +81,47 @@ async def test_closing_the_stream_gives_up_the_model_call(bench):
     await anext(batches)
     await batches.aclose()
     assert len(bench.provider.aborted) == 1
+
+
+async def test_closing_the_stream_gives_up_the_summary_that_is_being_made(bench):
+    bench = bench(Script([[Text("half")], HANG]))
+    run = await bench.prepared(input=[*SAID, {"type": "compaction_trigger"}], store=False)
+    batches = perform(bench.engine, run, patience_s=None, shown=True)
+    assert types(await anext(batches)) == ["response.created", "response.in_progress"]
+    waiting = asyncio.ensure_future(anext(batches))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await batches.aclose()
+    assert len(bench.provider.aborted) == 1
+
+
+async def test_a_run_that_is_taken_over_after_its_context_was_compacted_does_not_ask_for_the_summary_again(bench):
+    bench = bench(text("sum"), Script([[Text("half")], HANG]), text("whole"))
+    run = replace(await bench.prepared(input=SAID), compact_threshold=1)
+    batches = perform(bench.engine, run, patience_s=None, shown=True)
+    shown = [each for _ in range(3) for each in await anext(batches)]
+    await batches.aclose()
+    engine, id = bench.engine, run.response.id
+    assert await engine.runs.claim("me", id)
+    taken = await restored(engine, "me", id, row=await engine.runs.find("me", id))
+    assert taken.run.compact_threshold == 1
+    rest = [each async for batch in resume(engine, taken) for each in batch]
+    assert [event.sequence_number for event in [*shown, *rest]] == list(range(len(shown) + len(rest)))
+    assert [type(item).__name__ for item in rest[-1].response.output] == ["Compaction", "Message", "Message"]
+    assert len(bench.provider.requests) == 3
+    assert len(bench.asked().items) == 2
+    assert "sum" in bench.context()[0]
+
+
+async def test_what_fails_after_the_context_was_compacted_leaves_the_item(bench):
+    bench = bench(text("sum"), UpstreamRejected("Slow down.", status=429))
+    run = replace(await bench.prepared(input=SAID), compact_threshold=1)
+    events = [each async for batch in perform(bench.engine, run, patience_s=None, shown=True) for each in batch]
+    response = events[-1].response
+    assert (response.status, response.error.code) == ("failed", "rate_limit_exceeded")
+    assert [type(item) for item in response.output] == [Compaction]
 
 
 async def test_with_truncation_auto_older_turns_are_left_out_until_the_host_takes_it(bench):

@@ -3,11 +3,13 @@
 import pytest
 from msgspec.structs import replace
 
-from antiphon.engine.prepare import trimmed
+from antiphon.engine.compact import SUMMARY_ID, trimmed
+from antiphon.engine.prepare import prepare, prepare_count
+from antiphon.engine.run import Caller, Recent
 from antiphon.errors import ApiError, Conflict, InvalidRequest, NotFound, Unsupported
-from antiphon.models.base import CallArguments, CallStart, Choice, Finish, ModelRequest
+from antiphon.models.base import NO_ACCESS, CallArguments, CallStart, Choice, Finish, ModelRequest
 from antiphon.testing.provider import Script, text
-from antiphon.wire.items import Compaction, FunctionCall, FunctionCallOutput, InputText, Message, Reasoning
+from antiphon.wire.items import FunctionCall, FunctionCallOutput, InputText, Message, Reasoning, ToolSearchOutput
 
 FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}
 CALLS = Script([[CallStart(0, "c1", "f"), CallArguments(0, "{}"), Finish("calls")]])
@@ -36,7 +38,8 @@ def output(call_id: str) -> dict[str, str]:
         ({"input": [{"type": "novelty"}]}, InvalidRequest, "input[0].type"),
         ({"input": [output("c9")]}, InvalidRequest, "input[0]"),
         ({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": ""}]}, InvalidRequest, "input"),
-        ({"input": [{"type": "compaction", "encrypted_content": "x"}]}, Unsupported, "input[0]"),
+        ({"input": [{"type": "compaction", "encrypted_content": "x"}]}, InvalidRequest, "input[0].encrypted_content"),
+        ({"input": [{"type": "compaction_trigger"}, {"role": "user", "content": "hi"}]}, InvalidRequest, "input[0]"),
         ({"input": [{"type": "tool_search_output", "tools": []}]}, Unsupported, "input[0]"),
         ({"input": []}, InvalidRequest, "input"),
         ({"input": "x" * 10_485_761}, InvalidRequest, "input"),
@@ -274,8 +277,8 @@ async def test_a_conversation_shows_the_model_every_item_however_it_came_there(b
 async def test_an_item_in_a_conversation_that_cannot_be_honoured_is_refused(bench):
     bench = bench()
     conversation = await bench.conversation()
-    await bench.engine.conversations.append("me", conversation, [Compaction(id="cmp_1", encrypted_content="x")])
-    with pytest.raises(Unsupported, match="'compaction'") as refused:
+    await bench.engine.conversations.append("me", conversation, [ToolSearchOutput(id="tso_1", tools=[])])
+    with pytest.raises(Unsupported, match="'tool_search_output'") as refused:
         await bench.prepared(input="hi", conversation=conversation)
     assert refused.value.param == "conversation"
 
@@ -326,7 +329,51 @@ def test_trimming_leaves_out_the_older_half_of_the_turns_and_keeps_what_is_said_
     assert trimmed(once) is None
 
 
+def test_trimming_keeps_the_summary_of_what_was_compacted():
+    summary = replace(said("user", "sum"), id=SUMMARY_ID)
+    once = trimmed(ModelRequest(model="m", items=[summary, said("user", "a"), said("user", "b")]))
+    assert [item.content[0].text for item in once.items] == ["sum", "b"]
+    assert trimmed(once) is None
+
+
 def test_trimming_leaves_no_output_without_its_call():
     call = FunctionCall(call_id="c", name="f", arguments="{}")
     items = [said("user", "a"), call, said("user", "b"), FunctionCallOutput(call_id="c", output="1")]
     assert trimmed(ModelRequest(model="m", items=items)).items == [items[2]]
+
+
+def remembered(*texts: str) -> tuple[Message, ...]:
+    return tuple(Message(id=f"msg_{text}", role="user", content=[InputText(text=text)]) for text in texts)
+
+
+@pytest.mark.parametrize("counted", [False, True])
+async def test_a_caller_may_continue_what_only_it_remembers(bench, counted):
+    bench = bench(text("two"))
+    stored = await bench.response(input="one")
+    recent = {"resp_here": Recent(items=remembered("three", "four"), stored=stored.id)}
+    create = bench.create(input="five", previous_response_id="resp_here")
+    caller = Caller(owner="me", access=NO_ACCESS, seed=b"", recent=recent)
+    if counted:
+        request = await prepare_count(bench.engine, create, caller)
+    else:
+        run = await prepare(bench.engine, create, caller)
+        assert run.response.previous_response_id == "resp_here"
+        request = run.request
+    assert [item.content[0].text for item in request.items] == ["one", "two", "three", "four", "five"]
+
+
+async def test_what_is_remembered_goes_no_further_than_what_it_rests_on(bench):
+    bench = bench()
+    recent = {"resp_here": Recent(items=remembered("three"), stored="resp_deleted")}
+    create = bench.create(input="five", previous_response_id="resp_here")
+    with pytest.raises(NotFound) as raised:
+        await prepare(bench.engine, create, Caller(owner="me", access=NO_ACCESS, seed=b"", recent=recent))
+    assert "'resp_deleted'" in str(raised.value)
+
+
+async def test_what_is_remembered_is_context_by_itself(bench):
+    bench = bench()
+    create = bench.create(input="two", previous_response_id="resp_here")
+    caller = Caller(owner="me", access=NO_ACCESS, seed=b"", recent={"resp_here": Recent(items=remembered("one"))})
+    run = await prepare(bench.engine, create, caller)
+    assert [item.content[0].text for item in run.request.items] == ["one", "two"]

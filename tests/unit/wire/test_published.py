@@ -32,7 +32,7 @@ from openai.types import conversations as sdk_conversations
 from openai.types import responses as sdk
 from openai.types.chat import ChatCompletion, completion_list_params, completion_update_params
 from openai.types.chat import completion_create_params as chat_create_params
-from openai.types.responses import response_create_params, response_usage
+from openai.types.responses import response_compact_params, response_create_params, response_usage
 from openai.types.shared import Reasoning as SdkReasoning
 
 from antiphon.wire import batches, chat, conversations, embeddings, events, files, items, responses, tools
@@ -78,6 +78,10 @@ DEVIATIONS: dict[str, str] = {
     "content input_image.detail: required there": FILLED_IN,
     "content output_text.annotations: required there": FILLED_IN,
     "content: adds the type input_audio": "chat hosts take audio; the package has the type but not in this union",
+    "CompactedResponse: lacks image": NOT_SERVED,
+    "compact.prompt_cache_retention: +in-memory": "the spelling of the package before 3.0",
+    "compact.service_tier: +scale +ultrafast": "whatever a response may ask for",
+    "compact: lacks image": NOT_SERVED,
     "create.prompt_cache_retention: +in-memory": "the spelling of the package before 3.0",
     "create: adds access_programs": IN_PACKAGE,
     "create: adds frequency_penalty": OPEN_RESPONSES,
@@ -93,6 +97,7 @@ DEVIATIONS: dict[str, str] = {
     "create items: lacks include": "a query parameter: the package's method sends it there",
     "event response.function_call_arguments.done: adds name": "the document requires it, the package lacks it",
     "event response.shell_call_command.delta: lacks obfuscation": "streams are not padded",
+    "event: lacks the type response.compaction.compacting": "says that a summary is being made, and no more",
     "event: adds the type response.cancelled": "the fourth terminal status needs a terminal event",
     "item additional_tools.role: -assistant -critic -developer -discriminator -system -tool -unknown -user": PASSED_ON,
     "item code_interpreter_call.code: required there": FILLED_IN,
@@ -143,7 +148,7 @@ DEVIATIONS: dict[str, str] = {
             *("audio.delta", "audio.done", "audio.transcript.delta", "audio.transcript.done"),
             *("code_interpreter_call.completed", "code_interpreter_call.in_progress"),
             *("code_interpreter_call.interpreting", "code_interpreter_call_code.delta"),
-            *("code_interpreter_call_code.done", "compaction.compacting", "file_search_call.completed"),
+            *("code_interpreter_call_code.done", "file_search_call.completed"),
             *("file_search_call.in_progress", "file_search_call.searching", "image_generation_call.completed"),
             *("image_generation_call.generating", "image_generation_call.in_progress"),
             *("image_generation_call.partial_image", "mcp_call.completed", "mcp_call.failed", "mcp_call.in_progress"),
@@ -376,6 +381,7 @@ def against_package() -> list[str]:
     for where, ours, theirs in (
         ("Response", responses.Response, sdk.Response),
         ("create", responses.CreateResponse, response_create_params.ResponseCreateParamsNonStreaming),
+        ("CompactedResponse", responses.CompactedResponse, sdk.CompactedResponse),
         ("ResponseError", responses.ResponseError, sdk.ResponseError),
         ("Reasoning", responses.ReasoningConfig, SdkReasoning),
         ("IncompleteDetails", responses.IncompleteDetails, sdk.response.IncompleteDetails),
@@ -393,6 +399,8 @@ def against_package() -> list[str]:
         ("create conversation", conversations.CreateConversation, sdk_conversations.ConversationCreateParams),
         ("update conversation", conversations.UpdateConversation, sdk_conversations.ConversationUpdateParams),
         ("create items", conversations.CreateItems, sdk_conversations.ItemCreateParams),
+        ("compact", responses.CompactResponse, response_compact_params.ResponseCompactParams),
+        ("context management", responses.ContextManagement, response_create_params.ContextManagement),
         ("chat", chat.CreateChatCompletion, chat_create_params.CompletionCreateParamsNonStreaming),
         ("chat list", chat.ChatListQuery, completion_list_params.CompletionListParams),
         ("chat update", chat.UpdateChatCompletion, completion_update_params.CompletionUpdateParams),
@@ -424,6 +432,9 @@ def against_document(found_in: Document) -> list[str]:
     for where, ours, name in (
         ("Response", responses.Response, "Response"),
         ("create", responses.CreateResponse, "CreateResponse"),
+        ("compact", responses.CompactResponse, "CompactResponseMethodPublicBody"),
+        ("CompactedResponse", responses.CompactedResponse, "CompactResource"),
+        ("context management", responses.ContextManagement, "ContextManagementParam"),
         ("Reasoning", responses.ReasoningConfig, "Reasoning"),
         ("Usage", responses.Usage, "ResponseUsage"),
         ("Batch", batches.Batch, "Batch"),

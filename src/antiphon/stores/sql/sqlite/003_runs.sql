@@ -19,14 +19,15 @@ CREATE TABLE runs (
 );
 CREATE INDEX runs_by_worker ON runs (worker, position);
 
--- What a run's journal has before its last part, which stands in the response's row.
+-- What the journals of unfinished runs have so far, in the order of its arrival: whatever many runs say at one time
+-- stands on the same page. It has no index, since it is read from a position on, and is short: a response that has ended
+-- has all of its journal in its own row, and the parts are removed soon after.
 CREATE TABLE journal_parts (
+  position INTEGER PRIMARY KEY AUTOINCREMENT,
   owner TEXT NOT NULL,
   container TEXT NOT NULL,
-  seq INTEGER NOT NULL,
-  body BLOB NOT NULL,
-  PRIMARY KEY (owner, container, seq)
-) WITHOUT ROWID;
+  body BLOB NOT NULL
+);
 
 -- Whose turn it is: with `turn`, the process that a turn runs on which leaves no run behind.
 ALTER TABLE conversations ADD COLUMN turn_worker TEXT;
