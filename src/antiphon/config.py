@@ -22,7 +22,7 @@ from msgspec import Meta, Struct
 
 from antiphon.exchange import Timeouts
 from antiphon.presets import DEFAULT_QUIRKS, PRESETS, Preset, Quirks
-from antiphon.sections import BatchesConfig, JobsConfig
+from antiphon.sections import BatchesConfig, JobsConfig, TimeoutsConfig
 from antiphon.settings import (
     DERIVED,
     PREFIX,
@@ -141,18 +141,6 @@ class Background(Struct, frozen=True, kw_only=True):
             " before they are sent, when many streams are open.",
         ),
     ] = 0.01
-
-
-class TimeoutsConfig(Struct, frozen=True, kw_only=True):
-    """How long a model host may take, and how long a client may stay, in seconds."""
-
-    connect_s: Annotated[float, Meta(gt=0, description="Until a connection stands, retries included.")] = 10.0
-    first_byte_s: Annotated[float, Meta(gt=0, description="Until the first byte of an answer.")] = 600.0
-    idle_s: Annotated[float, Meta(gt=0, description="Between two pieces of an answer.")] = 300.0
-    socket_s: Annotated[float, Meta(gt=0, description="How long a WebSocket may stay open.")] = 3600.0
-    ping_s: Annotated[float, Meta(gt=0, description="Between two pings to a WebSocket's client.")] = 20.0
-    pong_s: Annotated[float, Meta(gt=0, description="Until a WebSocket's client must have answered a ping.")] = 60.0
-    shutdown_s: Annotated[float, Meta(ge=0, description="For running requests when the server stops.")] = 10.0
 
 
 class Config(Struct, frozen=True, kw_only=True):

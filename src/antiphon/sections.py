@@ -24,3 +24,15 @@ class BatchesConfig(Struct, frozen=True, kw_only=True):
     input_bytes_max: Annotated[int, Meta(ge=1, description="Size of one input file.")] = 200 * 1024 * 1024
     window_s: Annotated[float, Meta(gt=0, description="How long a batch may take: what `24h` means.")] = 86_400.0
     retry_s: Annotated[float, Meta(gt=0, description="First pause after a busy host; it doubles, seven times.")] = 1.0
+
+
+class TimeoutsConfig(Struct, frozen=True, kw_only=True):
+    """How long a model host may take, and how long a client may stay, in seconds."""
+
+    connect_s: Annotated[float, Meta(gt=0, description="Until a connection stands, retries included.")] = 10.0
+    first_byte_s: Annotated[float, Meta(gt=0, description="Until the first byte of an answer.")] = 600.0
+    idle_s: Annotated[float, Meta(gt=0, description="Between two pieces of an answer.")] = 300.0
+    socket_s: Annotated[float, Meta(gt=0, description="How long a WebSocket may stay open.")] = 3600.0
+    ping_s: Annotated[float, Meta(gt=0, description="Between two pings to a WebSocket's client.")] = 20.0
+    pong_s: Annotated[float, Meta(gt=0, description="Until a WebSocket's client must have answered a ping.")] = 60.0
+    shutdown_s: Annotated[float, Meta(ge=0, description="For running requests when the server stops.")] = 10.0
