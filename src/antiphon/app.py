@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 from antiphon import config as settings
 from antiphon.api.gathering import GatheringTransport, Patience
 from antiphon.api.idempotency import Once
-from antiphon.api.server import AsgiApp, application
+from antiphon.api.server import AsgiApp, application, inside
 from antiphon.api.services import Services
 from antiphon.api.socket import error_frame
 from antiphon.api.sse import KeepAlive
@@ -28,7 +28,9 @@ from antiphon.api.tasks import Tasks
 from antiphon.clock import replay_clock, system_clock
 from antiphon.config import Config, ConfigError, HostConfig
 from antiphon.egress import LiveTransport
+from antiphon.engine import batches, jobs
 from antiphon.engine.background import Worker
+from antiphon.engine.jobs import Recurring, performing
 from antiphon.engine.run import Engine
 from antiphon.engine.seal import Sealer
 from antiphon.errors import TooLarge
@@ -37,14 +39,16 @@ from antiphon.ids import random_id, replayable_ids
 from antiphon.models.catalog import Catalog, catalog_of
 from antiphon.replay.llama_stack import NumberedIds
 from antiphon.replay.transport import ReplayOptions, ReplayTransport, open_transport
+from antiphon.stores.batches import Batches
 from antiphon.stores.blobs import BlobOptions, Blobs, open_blobs
 from antiphon.stores.completions import Completions
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.database import Database
-from antiphon.stores.files import Files
+from antiphon.stores.files import LOOSE_S_MAX, Files
 from antiphon.stores.idempotency import Idempotency
+from antiphon.stores.jobs import Job, Kind
 from antiphon.stores.migrate import migrate, migrations
-from antiphon.stores.opening import open_database, open_signals
+from antiphon.stores.opening import open_database, open_jobs, open_signals
 from antiphon.stores.responses import Responses
 from antiphon.stores.runs import Runs
 from antiphon.stores.signals import Signals
@@ -53,6 +57,7 @@ from antiphon.telemetry import Counts, Telemetry, log_request
 
 UNSENT_BYTES_MAX = 128 * 1024
 """What the kernel holds for a client before it says that the client is slow; by itself it would take megabytes."""
+log = logging.getLogger("antiphon.app")
 
 Exits = list[Callable[[], None]]
 
@@ -196,21 +201,26 @@ async def opened(config: Config, exits: Exits) -> AsyncIterator[Services]:
     services = services_of(config, catalog, database, blobs=blobs, workers=workers, signals=signals)
     worker = Worker(services.engine, workers)
     exits.append(worker.drain)
+    working: asyncio.Task[None] | None = None
     try:
         if await migrate(database, migrations(database.dialect)):
             await services.responses.fail_unfinished(services.clock())
-        # Uploads of an earlier server do not go on: it was the only one.
-        services.tasks.start(services.files.clean(services.clock()))
-        services.tasks.start(services.idempotency.clean(services.clock()))
+        await services.jobs.open()
         catalog.start()
         await worker.start()
+        working = asyncio.create_task(_work(services))
+        working.add_done_callback(_told)
         yield services
     finally:
+        if working is not None:
+            working.cancel()
+            await asyncio.wait([working])
         shutdown_s = config.timeouts.shutdown_s
         await asyncio.gather(services.tasks.drain(shutdown_s), worker.close(shutdown_s))
         await catalog.close()
         await transport.close()
         await blobs.close()
+        await services.jobs.close()
         await signals.close()
         await database.close()
 
@@ -258,7 +268,9 @@ def services_of(
         responses=responses,
         conversations=conversations,
         completions=Completions(database),
-        files=Files(database, blobs, clock),
+        files=Files(database, blobs, clock, workers=workers),
+        batches=Batches(database),
+        jobs=open_jobs(config, database, workers, signals=signals),
         test_ids=NumberedIds(),
         tasks=Tasks(),
         alive=KeepAlive(config.timeouts.keep_alive_s),
@@ -267,6 +279,41 @@ def services_of(
         ready=missing,
         telemetry=Telemetry(Counts(), log_request),
     )
+
+
+async def _work(services: Services) -> None:
+    """What this process does beside its requests. A new kind of job, or of clean-up, is one line."""
+    config = services.config
+    running = batches.Running(
+        batches=services.batches,
+        files=services.files,
+        jobs=services.jobs,
+        signals=services.engine.signals,
+        clock=services.clock,
+        config=config.batches,
+        line_bytes_max=config.limits.body_bytes_max,
+        lanes=batches.Lanes(services.telemetry.live, config.batches),
+        ask=inside(services),
+        known=services.catalog.resolve,
+    )
+    kept = config.jobs
+    cleaning: dict[str, Callable[[Job], Awaitable[None]]] = {
+        batches.SWEEP: partial(batches.sweep, running),
+        "clean_files": lambda _: services.files.clean(services.clock() - LOOSE_S_MAX),
+        "clean_answers": lambda _: services.idempotency.clean(services.clock()),
+        "clean_jobs": lambda _: services.jobs.clean(done_kept_s=kept.done_kept_s, dead_kept_s=kept.dead_kept_s),
+    }
+    kinds = {name: Kind(perform=performing(clean)) for name, clean in cleaning.items()}
+    kinds[batches.KIND] = Kind(
+        perform=performing(partial(batches.perform, running)), at_once=config.batches.batches_at_once, attempts_max=20
+    )
+    await jobs.serve(services.jobs, kinds, [Recurring(kind=name, every_s=kept.clean_every_s) for name in cleaning])
+
+
+def _told(working: asyncio.Task[None]) -> None:
+    """Work that ended by itself is a fault of ours: the server goes on, and somebody must know."""
+    if not working.cancelled() and working.exception() is not None:
+        log.critical("jobs are no longer worked on", exc_info=working.exception())
 
 
 def _blobs(config: Config) -> Blobs:

@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from antiphon.exchange import Timeouts
-from antiphon.limits import Background, Limits, TimeoutsConfig
+from antiphon.limits import Background, BatchesConfig, JobsConfig, Limits, TimeoutsConfig
 from antiphon.presets import DEFAULT_QUIRKS, PRESETS, Preset, Quirks
 from antiphon.settings import (
     DERIVED,
@@ -169,6 +169,8 @@ class Config(Struct, frozen=True, kw_only=True):
     limits: Annotated[Limits, Meta(description="How much of everything.")] = Limits()
     background: Annotated[Background, Meta(description="Runs that outlive their request.")] = Background()
     timeouts: Annotated[TimeoutsConfig, Meta(description="How long hosts and clients may take.")] = TimeoutsConfig()
+    jobs: Annotated[JobsConfig, Meta(description="Work beside requests.")] = JobsConfig()
+    batches: Annotated[BatchesConfig, Meta(description="Batches of requests.")] = BatchesConfig()
     response_patience_s: Annotated[
         float,
         Meta(ge=0, description="How long a response waits for its host's rejection before its stream begins."),

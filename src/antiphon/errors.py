@@ -11,6 +11,7 @@ handler and the terminal event of a stream.
     |  `- ReplayMiss             |- MethodNotAllowed 405   |  |- UpstreamTimeout 504
     |                            |- Conflict 409           |  `- UpstreamRejected (the host's own status)
     |                            |- TooLarge 413           `- Unavailable 503
+    |                            `- RangeNotSatisfiable 416
 """
 
 import re
@@ -122,6 +123,14 @@ class TooLarge(ApiError):
     status = 413
     type = "invalid_request_error"
     code = "request_too_large"
+
+
+class RangeNotSatisfiable(ApiError):
+    """The part that is asked for lies outside the whole."""
+
+    status = 416
+    type = "invalid_request_error"
+    code = "range_not_satisfiable"
 
 
 class RateLimited(ApiError):

@@ -1,4 +1,4 @@
-"""Settings that bound things: how much of everything, how long, and how many runs at once. `config` has the rest."""
+"""Settings that bound things: how much of everything, how long, and how many at once. `config` has the rest."""
 
 from typing import Annotated
 
@@ -49,6 +49,27 @@ class Background(Struct, frozen=True, kw_only=True):
             " before they are sent, when many streams are open.",
         ),
     ] = 0.01
+
+
+class JobsConfig(Struct, frozen=True, kw_only=True):
+    """Work beside requests: batches, clean-up."""
+
+    clean_every_s: Annotated[float, Meta(gt=0, description="How often what has expired is removed.")] = 300.0
+    done_kept_s: Annotated[float, Meta(ge=0, description="How long jobs that are done are remembered.")] = 3600.0
+    dead_kept_s: Annotated[float, Meta(ge=0, description="How long jobs that failed for good are kept.")] = 2_592_000.0
+
+
+class BatchesConfig(Struct, frozen=True, kw_only=True):
+    """`/v1/batches`: how much at a time, and how much at all."""
+
+    batches_at_once: Annotated[int, Meta(ge=1, description="Batches in progress in one process.")] = 4
+    lines_at_once: Annotated[int, Meta(ge=1, description="Lines of all batches under way in one process.")] = 8
+    live_max: Annotated[int, Meta(ge=0, description="Requests of clients under way beyond which lines wait.")] = 8
+    lines_at_once_busy: Annotated[int, Meta(ge=0, description="Lines that go on even then, so that batches end.")] = 1
+    lines_max: Annotated[int, Meta(ge=1, description="Lines in one input file.")] = 50_000
+    input_bytes_max: Annotated[int, Meta(ge=1, description="Size of one input file.")] = 200 * 1024 * 1024
+    window_s: Annotated[float, Meta(gt=0, description="How long a batch may take: what `24h` means.")] = 86_400.0
+    retry_s: Annotated[float, Meta(gt=0, description="First pause after a busy host; it doubles, seven times.")] = 1.0
 
 
 class TimeoutsConfig(Struct, frozen=True, kw_only=True):

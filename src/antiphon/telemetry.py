@@ -134,11 +134,35 @@ def log_request(ended: RequestEnded) -> None:
         log.info("%s %s %d", ended.method, ended.route, ended.status, extra=msgspec.structs.asdict(ended))
 
 
+class Live:
+    """How many requests of clients, and turns on their WebSockets, are being served at this moment.
+
+    What the server asks itself does not count.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._listening: list[Callable[[], None]] = []
+
+    def __enter__(self) -> None:
+        self.count += 1
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.count -= 1
+        for fewer in self._listening:
+            fewer()
+
+    def listen(self, fewer: Callable[[], None]) -> None:
+        """Calls `fewer` each time that one has ended."""
+        self._listening.append(fewer)
+
+
 class Telemetry:
     """Tells every listener what has ended. A new way of observing the server is one more listener."""
 
     def __init__(self, *listeners: Listener) -> None:
         self.listeners = listeners
+        self.live = Live()
 
     def ended(self, event: RequestEnded) -> None:
         """Called once for each request, when its last byte is sent or its client is gone."""

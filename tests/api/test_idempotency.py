@@ -48,6 +48,13 @@ def post(server: Server, path: str, body: Any, key: str, **headers: str) -> Got:
     return server.post(path, body, {"idempotency-key": key, **headers})
 
 
+def batch(server: Server) -> dict[str, Any]:
+    """What makes a batch of one line."""
+    line = {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": CHAT}
+    file = server.ask("POST", "/v1/files", *form("b", json.dumps(line).encode(), "batch")[:1], headers=form("b")[1])
+    return {"input_file_id": file.json["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+
+
 def example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
     """A request to a route: its path, body and headers."""
     if "{conversation_id}" in path:
@@ -59,6 +66,10 @@ def example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
         return path.replace("{completion_id}", completion), {"metadata": {"a": "b"}}, {}
     if "{response_id}" in path:
         return path.replace("{response_id}", server.post("/responses", RESPONSE).json["id"]), b"", {}
+    if path == "/v1/batches":
+        return path, batch(server), {}
+    if "{batch_id}" in path:
+        return path.replace("{batch_id}", server.post("/batches", batch(server)).json["id"]), b"", {}
     if path == "/v1/files":
         return path, *form("one")
     bodies: dict[str, Any] = {

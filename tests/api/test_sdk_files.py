@@ -306,6 +306,32 @@ def test_head_tells_the_size_without_the_bytes(client: openai.OpenAI, server: Se
     assert (got.status, got.headers["content-length"], got.body) == (200, "5000", b"")
 
 
+@pytest.mark.parametrize(
+    ("asked", "start", "end"),
+    [("bytes=0-9", 0, 10), ("bytes=2999990-", 2_999_990, 3_000_000), ("bytes=-5", 2_999_995, 3_000_000)],
+)
+def test_a_range_of_a_file_is_sent(client: openai.OpenAI, server: Server, asked: str, start: int, end: int) -> None:
+    content = os.urandom(3_000_000)
+    made = client.files.create(file=content, purpose="evals")
+    got = server.ask("GET", f"/v1/files/{made.id}/content", headers={"range": asked})
+    assert (got.status, got.body) == (206, content[start:end])
+    assert got.headers["content-range"] == f"bytes {start}-{end - 1}/3000000"
+    assert got.headers["content-length"] == str(end - start)
+
+
+def test_a_range_outside_the_file_is_refused_with_its_size(client: openai.OpenAI, server: Server) -> None:
+    made = client.files.create(file=b"abc", purpose="evals")
+    got = server.ask("GET", f"/v1/files/{made.id}/content", headers={"range": "bytes=3-"})
+    assert (got.status, got.headers["content-range"]) == (416, "bytes */3")
+    assert got.json["error"]["code"] == "range_not_satisfiable"
+
+
+def test_several_ranges_are_answered_with_the_whole_file(client: openai.OpenAI, server: Server) -> None:
+    made = client.files.create(file=b"abcdef", purpose="evals")
+    got = server.ask("GET", f"/v1/files/{made.id}/content", headers={"range": "bytes=0-1,3-4"})
+    assert (got.status, got.body, got.headers["accept-ranges"]) == (200, b"abcdef", "bytes")
+
+
 def test_a_file_that_is_deleted_while_it_is_sent_is_sent_whole(client: openai.OpenAI, server: Server) -> None:
     content = os.urandom(20_000_000)
     made = client.files.create(file=content, purpose="evals")

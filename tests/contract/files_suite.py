@@ -9,6 +9,7 @@ from antiphon.errors import ApiError, Conflict, NotFound, TooLarge, Unavailable
 from antiphon.stores.blobs import Blobs
 from antiphon.stores.database import Database
 from antiphon.stores.files import Files
+from antiphon.stores.workers import Workers
 from antiphon.testing.blobs_suite import pieces, whole
 from antiphon.testing.database_suite import refused
 from antiphon.wire.files import File, FileListQuery
@@ -180,6 +181,47 @@ async def bytes_that_a_crash_left_are_removed(place: Place) -> None:
     assert (await place.files.list(US, FileListQuery())).data == []
 
 
+async def bytes_of_a_dead_worker_are_removed_at_once(place: Place) -> None:
+    """Those of the living stay, however long they take, until they are a day old."""
+    workers = [Workers(place.database, 60, name) for name in ("me", "other", "dead")]
+    for worker in workers:
+        await worker.beat()
+    reached = asyncio.Semaphore(0)
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"begun"
+        reached.release()
+        await asyncio.Event().wait()
+
+    stores = [Files(place.database, place.blobs, lambda: place.now_s, workers=worker) for worker in workers]
+    uploading = [asyncio.ensure_future(files.create(US, endless(), file("file-1"))) for files in stores]
+    for _ in stores:
+        await reached.acquire()
+    await workers[0].forget("dead")
+    place.now_s += 10
+    await asyncio.gather(*(files.clean(NOW) for files in stores[:2]))
+    rows = await place.database.all("SELECT worker FROM loose_contents ORDER BY worker")
+    assert rows == [("me",), ("other",)]
+    for upload in uploading:
+        upload.cancel()
+    await asyncio.wait(uploading)
+
+
+async def an_upload_that_is_cancelled_at_its_end_is_whole_or_gone(place: Place) -> None:
+    """Although nobody knows by then whether its last transaction took place: a file that is there has its bytes."""
+
+    def cancelled(size: int) -> File:
+        asyncio.get_running_loop().call_soon(uploading.cancel)
+        return file("file-1")(size)
+
+    uploading = asyncio.ensure_future(place.files.create(US, pieces(b"x"), cancelled))
+    await asyncio.wait([uploading])
+    for made in (await place.files.list(US, FileListQuery())).data:
+        assert await whole(place.files.read(US, made.id)) == b"x"
+    assert await place.loose() == []
+    assert uploading.cancelled()
+
+
 async def an_upload_whose_bytes_were_given_up_fails(place: Place) -> None:
     """Rather than becoming a file without bytes."""
 
@@ -225,6 +267,8 @@ CASES: list[Case] = [
     lists_page_by_arrival_and_filter_by_purpose,
     an_expired_file_is_gone_at_once,
     bytes_that_a_crash_left_are_removed,
+    bytes_of_a_dead_worker_are_removed_at_once,
+    an_upload_that_is_cancelled_at_its_end_is_whole_or_gone,
     an_upload_whose_bytes_were_given_up_fails,
     a_deletion_outlives_a_storage_that_is_away,
     bytes_that_were_lost_are_not_found,

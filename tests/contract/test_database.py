@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import batches_suite
 import conversations_suite
 import idempotency_suite
 import stores_suite
@@ -36,7 +37,13 @@ async def test_database(case: database_suite.Case, database: Database) -> None:
 
 @pytest.mark.parametrize(
     "case",
-    [*stores_suite.CASES, *conversations_suite.CASES, *workers_suite.CASES, *idempotency_suite.CASES],
+    [
+        *stores_suite.CASES,
+        *conversations_suite.CASES,
+        *batches_suite.CASES,
+        *workers_suite.CASES,
+        *idempotency_suite.CASES,
+    ],
     ids=lambda case: case.__name__,
 )
 async def test_stores(case: stores_suite.Case, database: Database) -> None:

@@ -37,7 +37,15 @@ async def a_killed_process_of_this_machine_is_dead_before_its_lease_ends(databas
     assert await me.others() == ([], [name])
 
 
+async def whoever_holds_something_and_lives_no_longer_is_gone(database: Database) -> None:
+    me, other, late = (Workers(database, lease_s, name) for lease_s, name in ((60, "a"), (60, "b"), (-1, "c")))
+    for worker in (me, other, late):
+        await worker.beat()
+    assert await me.gone(["a", "b", "c", "never heard of"]) == ["c", "never heard of"]
+
+
 CASES = [
+    whoever_holds_something_and_lives_no_longer_is_gone,
     the_living_and_the_dead_are_told_apart,
     one_that_was_given_up_joins_again,
     a_killed_process_of_this_machine_is_dead_before_its_lease_ends,

@@ -34,6 +34,7 @@ BROAD = {
     "engine/loop.py": "whatever breaks a run ends it with one terminal event",
     "engine/dispatch.py": "a tool that breaks is an output for the model",
     "engine/background.py": "a worker outlives the run that broke it",
+    "engine/jobs.py": "likewise the job that broke it",
     "api/middleware.py": "the outermost handler: everything is an error body",
     "api/socket.py": "the same for one turn of a connection, which goes on: everything is an error frame",
 }
@@ -58,6 +59,7 @@ HEAVY = {
     ("engine/seal.py", "cryptography.hazmat.primitives.ciphers.aead"): "likewise",
     ("api/idempotency.py", "cryptography.hazmat.primitives.ciphers.aead"): "likewise, for requests under a key",
     ("stores/blobs.py", "antiphon.stores.s3"): "an extra; 15 MB",
+    ("stores/opening.py", "antiphon.stores.procrastinate_jobs"): "an extra; 0.3 s",
     ("stores/opening.py", "antiphon.stores.postgres"): "an extra; 50 ms",
     ("stores/opening.py", "antiphon.stores.pg_signals"): "likewise",
     ("cli.py", "antiphon.stores.opening"): "only `migrate` opens a database by itself",

@@ -31,6 +31,7 @@ NO_UNIT_TEST = {
     "check.py": "tests/unit/test_cli.py",
     "clock.py": "three lines",
     "exchange.py": "the seam's types; tests/unit/test_egress.py and tests/replay",
+    "sections.py": "records",
     "settings.py": "tests/unit/test_config.py",
     "limits.py": "a record; tests/api/test_limits.py tests each",
     "auth/principal.py": "a record",

@@ -9,9 +9,11 @@ from urllib.parse import quote
 import msgspec
 
 from antiphon.api.call import Call
+from antiphon.api.errors import refusal
 from antiphon.api.form import Form
+from antiphon.api.reply import Reply
 from antiphon.api.route import report, route
-from antiphon.errors import DECODE_ERRORS, InvalidRequest, TooLarge, misfit
+from antiphon.errors import DECODE_ERRORS, InvalidRequest, RangeNotSatisfiable, TooLarge, misfit
 from antiphon.wire.base import Page
 from antiphon.wire.files import EXPIRES_S_MAX, CreateFile, File, FileDeleted, FileListQuery
 
@@ -20,6 +22,7 @@ FORM_BYTES: Final = 64 * 1024
 """What a form may hold beside the file's bytes."""
 UNNAMED: Final = "upload"
 _NESTED = re.compile(r"expires_after\[(anchor|seconds)\]")
+_RANGE = re.compile(rb"bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})", re.IGNORECASE)
 _KNOWN = frozenset({"purpose", "expires_after", "expires_after[anchor]", "expires_after[seconds]"})
 _UNQUOTABLE = re.compile(r'[^\x20-\x7e]|["\\%]')
 
@@ -76,32 +79,64 @@ async def delete_file(call: Call[None, None]) -> FileDeleted:
 
 
 @route("GET", "/v1/files/{file_id}/content", media="application/octet-stream")
-async def get_content(call: Call[None, None]) -> "Download":
-    """Download a file's bytes."""
+async def get_content(call: Call[None, None]) -> "Download | Reply":
+    """Download a file's bytes, or the range of them that the header `Range` names."""
     files, file_id = call.services.files, call.params["file_id"]
     file = await files.get(call.owner, file_id)
-    return Download(file, None if call.method == "HEAD" else await files.read(call.owner, file_id))
+    if call.method == "HEAD":
+        return Download(file, None, None)
+    try:
+        part = byte_range(call.headers.get(b"range", b""), file.bytes)
+    except RangeNotSatisfiable as error:
+        status, body, headers = refusal(error)
+        return Reply(body, status=status, headers=[*headers, (b"content-range", b"bytes */%d" % file.bytes)])
+    start, length = part or (0, file.bytes)
+    return Download(file, part, await files.read(call.owner, file_id, start, length=length))
 
 
 class Download:
     """A file's bytes as an answer, sent no faster than the client takes them."""
 
-    def __init__(self, file: File, content: AsyncIterator[bytes] | None) -> None:
+    def __init__(self, file: File, part: tuple[int, int] | None, content: AsyncIterator[bytes] | None) -> None:
         self._file = file
+        self._part = part
         self._content = content
 
     async def answer(self, call: Call[Any, Any]) -> None:
         """Sends them. Whatever they are, no browser shall show them as a page of this server."""
         head = [
             (b"content-type", b"application/octet-stream"),
-            (b"content-length", b"%d" % self._file.bytes),
+            (b"accept-ranges", b"bytes"),
             (b"content-disposition", disposition(self._file.filename)),
             (b"x-content-type-options", b"nosniff"),
         ]
-        await call.start(200, head)
+        size = self._file.bytes
+        start, length = self._part or (0, size)
+        head.append((b"content-length", b"%d" % length))
+        if self._part is not None:
+            head.append((b"content-range", b"bytes %d-%d/%d" % (start, start + length - 1, size)))
+        await call.start(200 if self._part is None else 206, head)
         if self._content is not None:
             await call.until_gone(_send(call, self._content))
         await call.write(b"", more=False)
+
+
+def byte_range(header: bytes, size: int) -> tuple[int, int] | None:
+    """Start and length of what a `Range` header asks for; None for the whole, as where it asks for several ranges.
+
+    Raises `RangeNotSatisfiable` for one that begins after the end (RFC 9110, section 14).
+    """
+    found = _RANGE.fullmatch(header.strip())
+    if found is None or found[1] == found[2] == b"":
+        return None
+    first, last = found[1], found[2]
+    if first and last and int(first) > int(last):
+        return None
+    start = int(first) if first else max(0, size - int(last))
+    end = min(size, int(last) + 1) if first and last else size
+    if start >= end:
+        raise RangeNotSatisfiable(f"The range {header.decode('latin-1')[:60]!r} lies outside the file's {size} bytes.")
+    return start, end - start
 
 
 def disposition(filename: str) -> bytes:

@@ -9,7 +9,7 @@ import os
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 from antiphon.api.call import Call, Receive, Scope, Send
@@ -63,22 +63,15 @@ class Outermost:
         failure = ""
         self._running += 1
         try:
-            if self._running > services.config.limits.requests_running_max:
-                _refuse_crowd(call)
-            await self._app(*request)
+            crowded = self._running > services.config.limits.requests_running_max and call.path not in ALWAYS
+            app = _crowded if crowded else self._app
+            # A WebSocket is there for an hour; its turns count, not its silence.
+            with services.telemetry.live if call.method != SOCKET else nullcontext():
+                failure = await answered(app, request, call)
         except Gone:
             call.status = CLIENT_LEFT
         except asyncio.CancelledError:  # the server stops, and has waited for as long as it may
             await _refuse(call, Unavailable("The server is stopping.", retry_after_s=1))
-        except ApiError as error:
-            failure = type(error).__name__
-            if isinstance(error, Internal):
-                _log(call, error)
-            await _refuse(call, error)
-        except Exception as error:
-            failure = type(error).__name__
-            _log(call, error)
-            await _refuse(call, internal(call.request_id))
         finally:
             self._running -= 1
             ended = RequestEnded(
@@ -107,6 +100,24 @@ class Outermost:
         await send({"type": "lifespan.shutdown.complete"})
 
 
+async def answered(app: App, request: tuple[Scope, Receive, Send], call: Call[Any, Any]) -> str:
+    """Answers the request, if need be with an error; returns the name of what went wrong, or ""."""
+    try:
+        await app(*request)
+    except ApiError as error:
+        if isinstance(error, Internal):
+            _log(call, error)
+        await _refuse(call, error)
+        return type(error).__name__
+    except Gone:
+        raise
+    except Exception as error:
+        _log(call, error)
+        await _refuse(call, internal(call.request_id))
+        return type(error).__name__
+    return ""
+
+
 def _refusing(send: Send) -> Send:
     """Sends what answers an HTTP request as the refusal of a WebSocket, and anything else as it is."""
 
@@ -126,12 +137,11 @@ async def _refuse(call: Call[Any, Any], error: ApiError) -> None:
     await call.reply(status, body, headers=headers)
 
 
-def _refuse_crowd(call: Call[Any, Any]) -> None:
-    """Before the body is read: more than so many at once would only take each other's memory."""
-    if call.path not in ALWAYS:
-        most = call.services.config.limits.requests_running_max
-        message = f"This server works on {most} requests at a time, and has as many; try again shortly."
-        raise RateLimited(message, code="too_many_requests_running", retry_after_s=CROWDED_RETRY_S)
+async def _crowded(scope: Scope, *_: object) -> None:
+    """Refuses before the body is read: more than so many at once would only take each other's memory."""
+    most = scope[CALL].services.config.limits.requests_running_max
+    message = f"This server works on {most} requests at a time, and has as many; try again shortly."
+    raise RateLimited(message, code="too_many_requests_running", retry_after_s=CROWDED_RETRY_S)
 
 
 def _log(call: Call[Any, Any], error: Exception) -> None:

@@ -7,6 +7,7 @@ from starlette.routing import Route as Path
 from starlette.routing import Router
 
 from antiphon.api import (
+    batches,
     chat,
     compact,
     completions,
@@ -20,9 +21,11 @@ from antiphon.api import (
 )
 from antiphon.api.call import Receive, Scope, Send
 from antiphon.api.errors import refusal, unknown_url, wrong_method
+from antiphon.api.inside import Inside
 from antiphon.api.middleware import CALL, Opening, Outermost
 from antiphon.api.middleware import App as AsgiApp
 from antiphon.api.route import SOCKET, Route
+from antiphon.api.services import Services
 
 ROUTES: Final[tuple[Route, ...]] = (
     models.list_models,
@@ -57,6 +60,10 @@ ROUTES: Final[tuple[Route, ...]] = (
     files.get_file,
     files.delete_file,
     files.get_content,
+    batches.create_batch,
+    batches.list_batches,
+    batches.get_batch,
+    batches.cancel_batch,
     inspect.list_providers,
     inspect.get_provider,
     inspect.version,
@@ -74,6 +81,11 @@ ALIAS: Final = "/v1/openai/v1"
 def application(opening: Opening, routes: Sequence[Route] = ROUTES) -> AsgiApp:
     """The ASGI app; its lifespan opens and closes the services."""
     return Outermost(_Dispatch(routes), tuple(routes), opening)
+
+
+def inside(services: Services) -> Inside:
+    """Requests of this server to itself, by the same routes."""
+    return Inside(services, _Dispatch(ROUTES))
 
 
 class _Dispatch:
@@ -116,4 +128,4 @@ class _Methods:
         await found.serve(call)
 
 
-__all__ = ["ALIAS", "ROUTES", "AsgiApp", "application"]
+__all__ = ["ALIAS", "ROUTES", "AsgiApp", "application", "inside"]

@@ -13,10 +13,12 @@ from antiphon.engine.run import Engine
 from antiphon.ids import NewId
 from antiphon.models.catalog import Catalog
 from antiphon.replay.llama_stack import NumberedIds
+from antiphon.stores.batches import Batches
 from antiphon.stores.completions import Completions
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.files import Files
 from antiphon.stores.idempotency import Idempotency
+from antiphon.stores.jobs import Jobs
 from antiphon.stores.responses import Responses
 from antiphon.telemetry import Telemetry
 
@@ -33,6 +35,8 @@ class Services(Struct, frozen=True, kw_only=True):
     conversations: Conversations
     completions: Completions
     files: Files
+    batches: Batches
+    jobs: Jobs
     test_ids: NumberedIds
     tasks: Tasks
     alive: KeepAlive

@@ -195,7 +195,8 @@ class Connection:
     async def _turn(self, lane: Lane, frame: bytes) -> None:
         """One turn. What ends it before its first event is an error frame."""
         try:
-            await self._respond(lane, frame)
+            with self._call.services.telemetry.live:
+                await self._respond(lane, frame)
         except ApiError as error:
             if isinstance(error, Internal):
                 _log(self._call, error)

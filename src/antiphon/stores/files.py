@@ -15,6 +15,7 @@ from antiphon.ids import random_id
 from antiphon.stores.blobs import Blobs
 from antiphon.stores.database import Database, Duplicate, Mismatch, Row, Statement
 from antiphon.stores.table import Listing, Table, not_found
+from antiphon.stores.workers import Workers
 from antiphon.wire.base import Page
 from antiphon.wire.files import File, FileListQuery
 from antiphon.wire.responses import ListQuery
@@ -32,20 +33,24 @@ _INSERT = FILES.insert(_COLUMNS)
 _GET = FILES.select(_COLUMNS)
 _DELETE = FILES.delete("id = ? AND content = ?")
 _LIVE = "(expires_at IS NULL OR expires_at > ?)"
-_LOOSEN = LOOSE.insert("content, since_ms")
+_LOOSEN = LOOSE.insert("content, since_ms, worker")
+_TOUCH = LOOSE.update("since_ms = ?", "content = ?")
 _TIE = LOOSE.delete("content = ?")
 # Every owner's: what no tenant asks for and none sees.
 _EXPIRED = "SELECT owner, id, content FROM files WHERE expires_at <= ? LIMIT ?"
 _LEFT_OVER = "SELECT owner, content FROM loose_contents WHERE since_ms < ? LIMIT ?"
+_HOLDERS = "SELECT DISTINCT worker FROM loose_contents WHERE worker IS NOT NULL"
+_LEFT_BY = "SELECT owner, content FROM loose_contents WHERE worker = ? LIMIT ?"
 
 
 class Files:
     """The files of all owners, one owner at a time. A foreign, missing or expired id raises `NotFound`."""
 
-    def __init__(self, database: Database, blobs: Blobs, clock: Clock) -> None:
+    def __init__(self, database: Database, blobs: Blobs, clock: Clock, *, workers: Workers | None = None) -> None:
         self._database = database
         self._blobs = blobs
         self._clock = clock
+        self._workers = workers
 
     async def create(self, owner: str, content: AsyncIterator[bytes], describe: Callable[[int], File]) -> File:
         """Stores the content, then the file that `describe` makes of its size. If either raises, nothing is kept.
@@ -53,15 +58,15 @@ class Files:
         Raises `Conflict` if the file's id is taken.
         """
         key, kept = random_id("blob"), False
-        await self._database.execute(_LOOSEN, (owner, key, _ms(self._clock())))
         try:
+            await self._database.execute(_LOOSEN, self._loose(owner, key))
             size = await self._blobs.put(key, content)
             file = describe(size)
             await self._keep(owner, file, key)
             kept = True
         finally:
             if not kept:
-                await self._remove(owner, key)
+                await self._give_up(owner, key)
         await self.clean(self._clock() - LOOSE_S_MAX)
         return file
 
@@ -101,19 +106,28 @@ class Files:
             raise not_found("File", id)
 
     async def clean(self, loose_before_s: float) -> None:
-        """Removes expired files, and bytes that have belonged to nobody since before that moment.
+        """Removes expired files, and bytes that belong to nobody; several processes may do this at once.
 
+        Those are what a dead worker was uploading, and all that belonged to nobody before that moment already.
         Never raises for a storage or database that is away: what is left is removed another time.
         """
         try:
             while expired := await self._database.all(_EXPIRED, (self._now(), _AT_ONCE)):
                 for owner, id, key in expired:
                     await self._retire(owner, id, key)
-            while loose := await self._database.all(_LEFT_OVER, (_ms(loose_before_s), _AT_ONCE)):
-                if not all([await self._remove(owner, key) for owner, key in loose]):
-                    return
+            await self._sweep(_LEFT_OVER, _ms(loose_before_s))
+            # Who holds bytes said before that it lives: seen here first and not among the living then, it is dead.
+            holders = [worker for (worker,) in await self._database.all(_HOLDERS)]
+            for worker in await self._workers.gone(holders) if self._workers and holders else ():
+                await self._sweep(_LEFT_BY, worker)
         except ApiError as error:
             log.warning("files were not cleaned up", extra={"exception": error.message})
+
+    async def _sweep(self, which: str, param: int | str) -> None:
+        """Removes loose bytes, until none is left or one cannot be removed now."""
+        while loose := await self._database.all(which, (param, _AT_ONCE)):
+            if not all([await self._remove(owner, key) for owner, key in loose]):
+                return
 
     async def _keep(self, owner: str, file: File, key: str) -> None:
         row = (owner, file.id, file.created_at, file.expires_at, file.purpose, file.filename, file.bytes, key)
@@ -123,6 +137,17 @@ class Files:
             raise Conflict(f"A file with id '{file.id}' exists already.") from error
         except Mismatch as error:
             raise Unavailable("The upload took so long that its bytes were given up; try again.") from error
+
+    async def _give_up(self, owner: str, key: str) -> None:
+        """Removes the bytes of a failed upload, unless they do belong to a file.
+
+        Who was cancelled in the middle of the last transaction does not know. A write to the same row comes after it.
+        """
+        try:
+            if await self._database.execute(_TOUCH, (_ms(self._clock()), owner, key)):
+                await self._remove(owner, key)
+        except ApiError as error:
+            log.warning("bytes of an upload stay for the next clean-up", extra={"exception": error.message})
 
     async def _find(self, owner: str, id: str) -> tuple[File, str]:
         row = await self._database.one(_GET, (owner, id))
@@ -136,7 +161,7 @@ class Files:
 
     async def _retire(self, owner: str, id: str, key: str) -> bool:
         """Removes a file's row and then its bytes; whether the row was there."""
-        loosen = Statement(_LOOSEN, (owner, key, _ms(self._clock())))
+        loosen = Statement(_LOOSEN, self._loose(owner, key))
         try:
             await self._database.transaction([Statement(_DELETE, (owner, id, key), 1), loosen])
         except Mismatch:
@@ -153,6 +178,9 @@ class Files:
             log.warning("bytes of a file stay for the next clean-up", extra={"exception": error.message})
             return False
         return True
+
+    def _loose(self, owner: str, key: str) -> Row:
+        return (owner, key, _ms(self._clock()), self._workers and self._workers.id)
 
     def _now(self) -> int:
         return int(self._clock())

@@ -24,7 +24,7 @@ _AT_ONCE: Final = 100
 _INSERT = IDEMPOTENCY.insert("id, expires_at, state, worker, claim, request")
 _GET = IDEMPOTENCY.select("state, worker, claim, request, response_id, answer", "id = ? AND expires_at > ?")
 _EXPIRE = IDEMPOTENCY.delete("id = ? AND expires_at <= ?")
-_TAKE_OVER = IDEMPOTENCY.update("worker = ?, claim = ?, request = ?, expires_at = ?", "id = ? AND claim = ?")
+_RETAKE = IDEMPOTENCY.update("worker = ?, claim = ?, request = ?, expires_at = ?", "id = ? AND claim = ?")
 _NAME = IDEMPOTENCY.update("response_id = ?", "id = ? AND claim = ?")
 _KEEP = IDEMPOTENCY.update("state = ?, request = ?, answer = ?, expires_at = ?", "id = ? AND claim = ?")
 _RELEASE = IDEMPOTENCY.delete("id = ? AND claim = ?")
@@ -120,7 +120,7 @@ class Idempotency:
     async def _take_over(self, claim: Claim, entry: Entry, request: str | None) -> bool:
         until = self._until(max(self._kept_s, RUNNING_S_MAX))
         row = (self._workers.id, claim.token, request, until, claim.owner, claim.id, entry.claim)
-        if not await self._database.execute(_TAKE_OVER, row):
+        if not await self._database.execute(_RETAKE, row):
             return False
         self._mine.add(claim.token)
         return True

@@ -1,13 +1,16 @@
-"""Which database a configuration means, and which signals go with it."""
+"""Which database a configuration means, and which signals and jobs go with it."""
 
 from pathlib import Path
 
 from antiphon.config import Config, ConfigError, state_folder
 from antiphon.stores.database import Database
+from antiphon.stores.embedded_jobs import EmbeddedJobs
+from antiphon.stores.jobs import Jobs
 from antiphon.stores.migrate import Migration, migrate, migrations
 from antiphon.stores.polled_signals import PolledSignals
 from antiphon.stores.signals import LocalSignals, Signals
 from antiphon.stores.sqlite import Sqlite
+from antiphon.stores.workers import Workers
 
 
 def open_database(config: Config) -> Database:
@@ -44,6 +47,15 @@ def open_signals(config: Config, database: Database) -> Signals:
     from antiphon.stores.pg_signals import PostgresSignals  # an extra
 
     return PostgresSignals(config.database_url)
+
+
+def open_jobs(config: Config, database: Database, workers: Workers, *, signals: Signals) -> Jobs:
+    """The queue of jobs that belongs to the database."""
+    if isinstance(database, Sqlite):
+        return EmbeddedJobs(database, workers, signals)
+    from antiphon.stores.procrastinate_jobs import ProcrastinateJobs  # an extra
+
+    return ProcrastinateJobs(config.database_url, config.background.lease_s)
 
 
 def _file(config: Config) -> Path:

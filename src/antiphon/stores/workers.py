@@ -7,6 +7,7 @@ Hosts' clocks must agree to well within a lease.
 
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -44,6 +45,11 @@ class Workers:
         for worker, until_ms in await self._database.all(_ALL, (self.id,)):
             (alive if until_ms >= now_ms and not _is_known_dead(worker) else dead).append(worker)
         return alive, dead
+
+    async def gone(self, holders: Iterable[str]) -> list[str]:
+        """Those of the workers that something was seen to belong to, a moment ago, who live no longer."""
+        alive, _ = await self.others()
+        return [worker for worker in holders if worker != self.id and worker not in alive]
 
     async def forget(self, worker: str) -> None:
         """Removes a worker that nothing belongs to any longer; this process, when it ends, says so itself."""

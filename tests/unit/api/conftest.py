@@ -150,6 +150,8 @@ def services(ended: list[Any]) -> Services:
         conversations=None,
         completions=None,
         files=None,
+        batches=None,
+        jobs=None,
         test_ids=NumberedIds(),
         tasks=Tasks(),
         alive=KeepAlive(15),

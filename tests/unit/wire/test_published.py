@@ -14,9 +14,15 @@ from typing import Any, Literal
 
 import msgspec
 import pytest
+from openai.types import Batch as SdkBatch
+from openai.types import BatchError as SdkBatchError
+from openai.types import BatchRequestCounts as SdkBatchRequestCounts
+from openai.types import BatchUsage as SdkBatchUsage
 from openai.types import FileDeleted as SdkFileDeleted
 from openai.types import (
     FileObject,
+    batch_create_params,
+    batch_list_params,
     completion_create_params,
     embedding_create_params,
     file_create_params,
@@ -29,7 +35,7 @@ from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.responses import response_compact_params, response_create_params, response_usage
 from openai.types.shared import Reasoning as SdkReasoning
 
-from antiphon.wire import chat, conversations, embeddings, events, files, items, responses, tools
+from antiphon.wire import batches, chat, conversations, embeddings, events, files, items, responses, tools
 
 NOT_SERVED = "belongs to what this release does not serve; never sent, and optional in clients' types"
 LATER = "an event of what this release does not serve"
@@ -66,6 +72,8 @@ DEVIATIONS: dict[str, str] = {
     "-invalid_image_url -misalignment_policy_violation -unsupported_image_media_type -vector_store_timeout": HOSTED,
     "ResponseError: adds type": "keeps the host's kind of error recognisable",
     "ResponseError: lacks misalignment": NOT_SERVED,
+    "create batch.endpoint: -/v1/chat/completions -/v1/completions -/v1/embeddings -/v1/images/edits "
+    "-/v1/images/generations -/v1/moderations -/v1/responses -/v1/videos": "any; the refusal says which are served",
     "content computer_screenshot.detail: required there": FILLED_IN,
     "content input_image.detail: required there": FILLED_IN,
     "content output_text.annotations: required there": FILLED_IN,
@@ -397,6 +405,12 @@ def against_package() -> list[str]:
         ("chat list", chat.ChatListQuery, completion_list_params.CompletionListParams),
         ("chat update", chat.UpdateChatCompletion, completion_update_params.CompletionUpdateParams),
         ("completion", chat.CreateCompletion, completion_create_params.CompletionCreateParamsNonStreaming),
+        ("Batch", batches.Batch, SdkBatch),
+        ("BatchError", batches.BatchError, SdkBatchError),
+        ("RequestCounts", batches.RequestCounts, SdkBatchRequestCounts),
+        ("BatchUsage", batches.BatchUsage, SdkBatchUsage),
+        ("create batch", batches.CreateBatch, batch_create_params.BatchCreateParams),
+        ("batches list", batches.BatchListQuery, batch_list_params.BatchListParams),
         ("File", files.File, FileObject),
         ("FileDeleted", files.FileDeleted, SdkFileDeleted),
         ("create file", files.CreateFile, file_create_params.FileCreateParams),
@@ -423,6 +437,10 @@ def against_document(found_in: Document) -> list[str]:
         ("context management", responses.ContextManagement, "ContextManagementParam"),
         ("Reasoning", responses.ReasoningConfig, "Reasoning"),
         ("Usage", responses.Usage, "ResponseUsage"),
+        ("Batch", batches.Batch, "Batch"),
+        ("BatchError", batches.BatchError, "BatchError"),
+        ("RequestCounts", batches.RequestCounts, "BatchRequestCounts"),
+        ("create batch", batches.CreateBatch, "CreateBatchRequest"),
         ("File", files.File, "OpenAIFile"),
         ("create file", files.CreateFile, "CreateFileRequest"),
         ("expires_after", files.ExpiresAfter, "FileExpirationAfter"),
