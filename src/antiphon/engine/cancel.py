@@ -5,13 +5,12 @@ comes first, and the other finds a response that has ended.
 """
 
 import asyncio
-
-from msgspec.structs import replace
+import contextlib
 
 from antiphon.engine.journal import outcome_of
-from antiphon.engine.perform import resume
-from antiphon.engine.restore import restored
+from antiphon.engine.perform import go_on
 from antiphon.engine.run import Engine, commands
+from antiphon.errors import RunLost
 from antiphon.stores.signals import Waiting
 from antiphon.wire.responses import Response
 
@@ -33,9 +32,8 @@ async def cancel(engine: Engine, owner: str, id: str) -> Response:
                 await engine.runs.cancel(owner, id)
             late = loop.time() > seized_s and row.worker != engine.runs.worker
             if (row.worker is None or late) and await engine.runs.claim(owner, id, of=row.worker):
-                progress = await restored(engine, owner, id, row=replace(row, cancelled=True))
-                async for _ in resume(engine, progress):
-                    pass
+                with contextlib.suppress(RunLost):  # deleted meanwhile, or ended by another: that is seen next
+                    await go_on(engine, owner, id)
                 continue
             engine.signals.send(commands(id))
             await changed.wait(LOOK_S)

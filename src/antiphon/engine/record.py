@@ -90,10 +90,11 @@ async def record(
         stop_listening()
         try:
             await batches.aclose()
+        finally:
+            if not keeper.insists:
+                engine.runs.live.discard(id)  # before it is given back: from then on it may be live here anew
             if not ended:
                 await keeper.give_back(begun=begun)
-        finally:
-            engine.runs.live.discard(id)
 
 
 async def pass_on(
@@ -122,7 +123,7 @@ def _journal(run: Run, entries: list[Entry]) -> Journal:
 
 
 class _Keeper:
-    """Writes one run's rows."""
+    """Writes one run's rows. `insists`: its failure is still to be stored, after its client was told."""
 
     def __init__(self, engine: Engine, progress: Progress) -> None:
         self._engine = engine
@@ -133,6 +134,7 @@ class _Keeper:
         self._conversation = progress.run.conversation
         self._writing = asyncio.Lock()  # parts follow one another without gap or overlap
         self._tasks: set[asyncio.Task[None]] = set()
+        self.insists = False
 
     async def begin(self) -> None:
         """Stores the response, and the run as this worker's."""
@@ -247,10 +249,10 @@ class _Keeper:
         except Conflict:
             return
         except ApiError:
+            self.insists = True
             self._start(self._insist(failed, entries))
 
     async def _insist(self, failed: Response, entries: Sequence[Entry]) -> None:
-        self._engine.runs.live.add(self._id)
         try:
             while not await self._stored_later(failed, entries):
                 pass
