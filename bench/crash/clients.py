@@ -130,6 +130,7 @@ class Clients:
                         return True
             except GONE:
                 self.ledger.broken += 1
+                told.broken_s = told.broken_s or time.monotonic()
             return False
 
     async def follow(self, told: Told) -> None:
@@ -139,12 +140,10 @@ class Clients:
             if time.monotonic() > deadline_s:
                 raise Refused(f"{told.tag} {told.id}: its stream does not end within {PATIENCE_S:g} s")
             self.ledger.reconnections += 1
-            began_s, count = time.monotonic(), len(told.frames)
+            count = len(told.frames)
             after = f"&starting_after={count - 1}" if count else ""
             if not await self.stream(told, "GET", f"/responses/{told.id}?stream=true{after}"):
                 await asyncio.sleep(PAUSE_S)
-            elif len(told.frames) > count:
-                self.ledger.gaps_s.append(time.monotonic() - began_s)
 
     async def poll(self, told: Told) -> None:
         """Asks again and again until a response has ended."""

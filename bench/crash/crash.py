@@ -8,6 +8,7 @@ Exit code 1, and a list, if anything was lost, done twice, or left unfinished.
 
 import argparse
 import asyncio
+import statistics
 import sys
 import tempfile
 import time
@@ -98,9 +99,13 @@ def _figures(ledger: Ledger, fleet: Fleet) -> dict[str, object]:
         "conversations": len(ledger.conversations),
         "batches": f"{len(ended)} of 36 lines",
         "streams taken up again": ledger.reconnections,
-        "longest wait from there to the end (s)": round(max(ledger.gaps_s, default=0), 2),
+        "from break to next event, median, longest (s)": _spread(ledger.gaps_s),
         "start, longest (s)": round(max(fleet.start_s, default=0), 2),
     }
+
+
+def _spread(times_s: list[float]) -> str:
+    return f"{statistics.median(times_s):.2f}, {max(times_s):.2f}" if times_s else "-"
 
 
 def show(found: Verdict) -> None:

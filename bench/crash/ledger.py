@@ -15,7 +15,8 @@ class Told:
     """A response as its client knows it.
 
     `id` is there once it was acknowledged, `final` once its end was, at `ended_s`. `frames` are the events of its
-    stream, as bytes without framing, in the order of their numbers from 0.
+    stream, as bytes without framing, in the order of their numbers from 0; `broken_s` is when it broke off, until it
+    goes on.
     """
 
     tag: str
@@ -25,6 +26,7 @@ class Told:
     frames: list[bytes] = field(default_factory=list)
     final: dict[str, Any] | None = None
     ended_s: float | None = None
+    broken_s: float | None = None
     deleted: bool = False
     cancelled: bool = False
 
@@ -69,6 +71,9 @@ class Ledger:
         if number != len(told.frames):
             self.problems.append(f"{told.tag} {told.id}: event {number} came after {len(told.frames)} events")
         told.frames.append(raw)
+        if told.broken_s is not None:
+            self.gaps_s.append(time.monotonic() - told.broken_s)
+            told.broken_s = None
         if "response" in event:
             if told.id not in (None, event["response"]["id"]):
                 self.problems.append(f"{told.tag}: {told.id} became {event['response']['id']}")

@@ -147,14 +147,20 @@ async def _unbroken(
             yield batch
             number = batch[-1].sequence_number
     except RunLost:
-        log.warning("run goes on elsewhere", extra={"response_id": run.response.id})
-        with contextlib.suppress(NotFound):
-            async with contextlib.aclosing(follow(engine, run.owner, run.response.id, after=number)) as rest:
-                async for batch in rest:
-                    if batch:
-                        yield batch
+        async with contextlib.aclosing(_elsewhere(engine, run, number)) as rest:
+            async for batch in rest:
+                yield batch
     finally:
         await batches.aclose()
+
+
+async def _elsewhere(engine: Engine, run: Run, after: int) -> AsyncGenerator[list[Event], None]:
+    log.warning("run goes on elsewhere", extra={"response_id": run.response.id})
+    with contextlib.suppress(NotFound):
+        async with contextlib.aclosing(follow(engine, run.owner, run.response.id, after=after)) as rest:
+            async for batch in rest:
+                if batch:
+                    yield batch
 
 
 async def _whole(
