@@ -10,16 +10,16 @@ from antiphon.engine.record import enqueue
 from antiphon.errors import RateLimited, RunLost
 from antiphon.limits import Background
 from antiphon.models.base import Finish, Text
-from antiphon.stores.runs import Waiting
+from antiphon.stores.runs import Queued
 from antiphon.stores.signals import QUEUE
 from antiphon.stores.workers import Workers
 from antiphon.testing.provider import HANG, Script, text
 
 
-def waiting(*places: str) -> list[Waiting]:
+def waiting(*places: str) -> list[Queued]:
     """Runs that wait, as `owner/host`."""
     return [
-        Waiting(owner=place.partition("/")[0], id=str(number), host=place.partition("/")[2])
+        Queued(owner=place.partition("/")[0], id=str(number), host=place.partition("/")[2])
         for number, place in enumerate(places)
     ]
 
