@@ -122,7 +122,7 @@ class Call(Generic[Body, Query]):
 
         A process that dies after the work and before the answer is kept has so left word of what it did.
         """
-        if self.begun is not None:
+        if self.begun is not None and self.begun.startswith(f"{prefix}_"):
             return self.begun
         id = self.services.new_id(prefix, self.seed)
         if self.execution is not None:

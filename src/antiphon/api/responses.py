@@ -141,21 +141,21 @@ async def _unbroken(
 
     Of a response that was deleted they end without an end.
     """
-    number = -1
+    number, ended = -1, False
     try:
-        async for batch in batches:
-            yield batch
-            number = batch[-1].sequence_number
-    except RunLost:
-        async with contextlib.aclosing(_elsewhere(engine, run, number)) as rest:
-            async for batch in rest:
+        with contextlib.suppress(RunLost):
+            async for batch in batches:
                 yield batch
+                number, ended = batch[-1].sequence_number, isinstance(batch[-1], TERMINAL)
+        if run.response.store and not ended:
+            async with contextlib.aclosing(_elsewhere(engine, run, number)) as rest:
+                async for batch in rest:
+                    yield batch
     finally:
         await batches.aclose()
 
 
 async def _elsewhere(engine: Engine, run: Run, after: int) -> AsyncGenerator[list[Event], None]:
-    log.warning("run goes on elsewhere", extra={"response_id": run.response.id})
     with contextlib.suppress(NotFound):
         async with contextlib.aclosing(follow(engine, run.owner, run.response.id, after=after)) as rest:
             async for batch in rest:
