@@ -85,6 +85,7 @@ class Clients:
                 await asyncio.sleep(PAUSE_S)
                 continue
             if answer.status in allowed:
+                self.ledger.answers += 1
                 return answer
             if not self.refused(answer):
                 raise Refused(f"{method} {path}: {answer.status} {answer.raw[:400]!r}")
@@ -248,6 +249,7 @@ class Clients:
         await asyncio.sleep(self.chance.random() * 0.5)
         told.deleted = True
         await self.ask("DELETE", f"/responses/{told.id}", allowed=(200, 404))
+        told.gone = True
 
     async def socket(self) -> None:
         """A few turns over a WebSocket; one that breaks off is read on over HTTP."""
