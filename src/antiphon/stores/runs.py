@@ -17,7 +17,7 @@ from antiphon.stores.table import Table
 RUNS = Table("runs")
 PARTS = Table("journal_parts")
 
-GATHER_S_EACH: Final = 0.00015
+GATHER_S_EACH: Final = 0.0003
 """For how long parts of journals are gathered, for each live run: so a commit has about as much to do at any load."""
 GATHER_S_MIN: Final = 0.001
 """What would be gathered for less than that is not gathered: a timer would be later than that."""
@@ -89,6 +89,7 @@ class Runs:
         self.live: set[str] = set()
         self._gather_s = gather_s
         self._gathered: list[_Part] = []
+        self._loop: asyncio.AbstractEventLoop | None = None  # to ask for it costs a system call: not for each part
         self._flushes: set[asyncio.Task[None]] = set()
 
     def begun(self, owner: str, id: str, run: RunRow) -> Statement:
@@ -110,10 +111,11 @@ class Runs:
         if delay_s < GATHER_S_MIN:
             await self._keep_at_once(statement)
             return
-        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
         if not self._gathered:
-            loop.call_later(delay_s, self._flush)
-        kept = loop.create_future()
+            self._loop.call_later(delay_s, self._flush)
+        kept = self._loop.create_future()
         self._gathered.append((statement, kept))
         await kept
 
