@@ -177,8 +177,9 @@ class Sqlite:
         loop = asyncio.get_running_loop()
         group = self._gathered[:GROUP_MAX]
         outcomes: list[Outcome]
+        log_bytes = 0
         try:
-            self._check_files()
+            log_bytes = self._check_files()
             outcomes = run_group(self._writing, [write.statements for write in group])
         except Unavailable as error:
             outcomes = [error for _ in group]
@@ -187,7 +188,6 @@ class Sqlite:
                 loop.call_later(_BUSY_PAUSE_S, self._commit)
                 return
             outcomes = [translate(error) for _ in group]
-        log_bytes = 0 if self._log is None else _inode_and_size(self._log)[1]
         del self._gathered[: len(group)]
         self._acknowledge(list(zip(group, outcomes, strict=True)))
         if self._log is not None and log_bytes > self._log_bytes_max:
@@ -196,13 +196,18 @@ class Sqlite:
         elif self._gathered:
             loop.call_soon(self._commit)
 
-    def _check_files(self) -> None:
-        """Raises `Unavailable` if the log is not the one that is open: SQLite would write on into a nameless file."""
-        if self._log is not None:
-            inode, _ = _inode_and_size(self._log)
-            self._inode = self._inode or inode
-            if inode != self._inode:
-                raise Unavailable("The database is not available: its files were removed or replaced.")
+    def _check_files(self) -> int:
+        """The size of the log.
+
+        Raises `Unavailable` if it is not the one that is open: SQLite would write on into a nameless file.
+        """
+        if self._log is None:
+            return 0
+        inode, size_bytes = _inode_and_size(self._log)
+        self._inode = self._inode or inode
+        if inode != self._inode:
+            raise Unavailable("The database is not available: its files were removed or replaced.")
+        return size_bytes
 
     def _acknowledge(self, results: list[_Result]) -> None:
         if self._log is None or not self._full:
@@ -247,6 +252,8 @@ class Sqlite:
 def run_group(connection: sqlite3.Connection, group: Sequence[Sequence[Statement]]) -> list[Outcome]:
     """Runs transactions in one commit; each succeeds or fails by itself. Raises if it cannot begin."""
     connection.execute("BEGIN IMMEDIATE")
+    if len(group) == 1:
+        return [_finish(connection, group[0])]
     outcomes: list[Outcome] = []
     try:
         for statements in group:
@@ -267,7 +274,15 @@ def run_group(connection: sqlite3.Connection, group: Sequence[Sequence[Statement
 def _run_alone(connection: sqlite3.Connection, statements: Sequence[Statement]) -> Outcome:
     try:
         connection.execute("BEGIN IMMEDIATE")
-        outcome = _run(connection, statements)
+    except sqlite3.Error as error:
+        return translate(error)
+    return _finish(connection, statements)
+
+
+def _finish(connection: sqlite3.Connection, statements: Sequence[Statement]) -> Outcome:
+    """Runs a transaction that has begun, and commits it."""
+    outcome = _run(connection, statements)
+    try:
         if not isinstance(outcome, Exception):
             connection.execute("COMMIT")
             return outcome
