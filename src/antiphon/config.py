@@ -106,6 +106,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
     host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0: any free one.")] = 8321
+    workers: Annotated[int, Meta(ge=1, le=256, description="Processes that serve the port together.")] = 1
     data_dir: Annotated[
         str, Meta(description="Where state is kept; by default `$XDG_DATA_HOME/antiphon` or `~/.local/share/antiphon`.")
     ] = ""
@@ -406,6 +407,9 @@ def _wrong(config: Config) -> Iterator[str]:
             f"host: {config.host} can be reached from other machines, and nobody would have to log in. Listen on"
             " 127.0.0.1, or set `allow_unauthenticated` (--allow-unauthenticated) if the network itself is protected."
         )
+    if config.workers > 1 and config.recordings:
+        what = "recordings belong to one process" if config.mode == "live" else f"mode {config.mode!r} is for one"
+        yield f"workers: {config.workers} processes cannot record or replay: {what}; use 1, or no `recordings`."
     if config.database_url and not _is_database(config.database_url):
         beginning = config.database_url.partition(":")[0][:20]
         yield f"database_url: expected postgresql://user:password@host/name, got what begins with {beginning!r}."

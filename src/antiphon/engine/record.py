@@ -63,7 +63,7 @@ async def record(
     request can be sent again. A stored run that is closed before its end waits for another worker.
     """
     keeper = _Keeper(engine, progress)
-    begun, ended = not progress.fresh, False
+    ended = False
     emitter, steps = progress.emitter, progress.emitter.steps
     waited = emitter.response.status == "queued"
     id = progress.run.response.id
@@ -71,9 +71,8 @@ async def record(
     engine.runs.live.add(id)
     try:
         async for batch in batches:
-            if not begun:
+            if not keeper.begun:
                 await keeper.begin()
-                begun = True
             elif waited:
                 await keeper.start()
                 waited = False
@@ -91,7 +90,7 @@ async def record(
         try:
             await batches.aclose()
             if not ended:
-                await keeper.give_back(begun=begun)
+                await keeper.give_back()
         finally:
             engine.runs.live.discard(id)
 
@@ -131,6 +130,8 @@ class _Keeper:
         self._owner = progress.run.owner
         self._id = progress.run.response.id
         self._conversation = progress.run.conversation
+        self.begun = not progress.fresh
+        self._heard = False
         self._writing = asyncio.Lock()  # parts follow one another without gap or overlap
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -145,6 +146,9 @@ class _Keeper:
             watched=watched,
         )
         await _begin(self._engine, run, row)
+        self.begun = True
+        if self._heard:
+            self.hear()
 
     async def start(self) -> None:
         """Stores that a run which waited is in progress."""
@@ -191,19 +195,21 @@ class _Keeper:
         self._tell()
         return last
 
-    async def give_back(self, *, begun: bool) -> None:
+    async def give_back(self) -> None:
         """Lets another worker go on with a run that was closed before its end."""
         engine = self._engine
         with contextlib.suppress(ApiError):  # the database is away: the lease's end gives it back
-            if begun and await engine.runs.release(self._owner, self._id):
+            if self.begun and await engine.runs.release(self._owner, self._id):
                 engine.signals.send(QUEUE)
                 return
             if self._conversation is not None and await engine.runs.find(self._owner, self._id) is None:
                 await engine.conversations.release(self._owner, self._conversation, self._id)
 
     def hear(self) -> None:
-        """Somebody wants something of this run: to see it, or to end it."""
-        self._start(self._look())
+        """Somebody may want something of this run: to see it, or to end it. Before it is stored, nobody can."""
+        if self.begun:
+            self._start(self._look())
+        self._heard = True
 
     # ------------------------------------------------------------ inside
 
