@@ -407,6 +407,18 @@ def _wrong(config: Config) -> Iterator[str]:
             f"host: {config.host} can be reached from other machines, and nobody would have to log in. Listen on"
             " 127.0.0.1, or set `allow_unauthenticated` (--allow-unauthenticated) if the network itself is protected."
         )
+    yield from _wrong_state(config)
+    for name, given in config.hosts.items():
+        yield from _wrong_host(f"hosts.{name}", name, given)
+    # A replaying server learns of hosts from its recordings as well.
+    if config.default_host and config.default_host not in config.hosts and config.mode != "replay":
+        yield f"default_host: there is no host {config.default_host!r}.{suggestion(config.default_host, config.hosts)}"
+    for alias, target in config.aliases.items():
+        if alias == target or target in config.aliases:
+            yield f"aliases.{alias}: {target!r} is an alias itself; name a model, as `host/model`."
+
+
+def _wrong_state(config: Config) -> Iterator[str]:
     if config.workers > 1 and config.recordings:
         what = "recordings belong to one process" if config.mode == "live" else f"mode {config.mode!r} is for one"
         yield f"workers: {config.workers} processes cannot record or replay: {what}; use 1, or no `recordings`."
@@ -417,14 +429,6 @@ def _wrong(config: Config) -> Iterator[str]:
         yield f"blobs_url: expected file:///folder or s3://bucket/prefix, got {config.blobs_url.partition('?')[0]!r}."
     if bool(config.blobs_access_key) != bool(config.blobs_secret_key):
         yield "blobs_secret_key: is needed together with blobs_access_key, or neither of them."
-    for name, given in config.hosts.items():
-        yield from _wrong_host(f"hosts.{name}", name, given)
-    # A replaying server learns of hosts from its recordings as well.
-    if config.default_host and config.default_host not in config.hosts and config.mode != "replay":
-        yield f"default_host: there is no host {config.default_host!r}.{suggestion(config.default_host, config.hosts)}"
-    for alias, target in config.aliases.items():
-        if alias == target or target in config.aliases:
-            yield f"aliases.{alias}: {target!r} is an alias itself; name a model, as `host/model`."
 
 
 def _wrong_host(at: str, name: str, given: HostConfig) -> Iterator[str]:
