@@ -87,8 +87,7 @@ async def opened(config: Config, drain: Drain) -> AsyncIterator[Services]:
     drain.listen(worker.drain)
     working: asyncio.Task[None] | None = None
     try:
-        if await migrate(database, migrations(database.dialect)):
-            await services.responses.fail_unfinished(services.clock())
+        await migrate(database, migrations(database.dialect))
         await services.jobs.open()
         catalog.start()
         await worker.start()
@@ -197,6 +196,7 @@ async def _work(services: Services, lanes: batches.Lanes) -> None:
     kept = config.jobs
     cleaning: dict[str, Callable[[Job], Awaitable[None]]] = {
         batches.SWEEP: partial(batches.sweep, running),
+        "clean_responses": lambda _: services.responses.fail_left_over(services.clock()),
         "clean_files": lambda _: services.files.clean(services.clock() - LOOSE_S_MAX),
         "clean_answers": lambda _: services.idempotency.clean(services.clock()),
         "clean_jobs": lambda _: services.jobs.clean(done_kept_s=kept.done_kept_s, dead_kept_s=kept.dead_kept_s),

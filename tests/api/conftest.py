@@ -4,6 +4,7 @@ import pytest
 
 ON_BOTH = {
     "test_conversations",
+    "test_older_release",
     "test_two_processes",
     "test_workers",
     "test_kill_server",
