@@ -194,7 +194,7 @@ async def _work(services: Services, lanes: batches.Lanes) -> None:
         known=services.catalog.resolve,
     )
     kept = config.jobs
-    cleaning: dict[str, Callable[[Job], Awaitable[None]]] = {
+    cleaning: dict[str, Callable[[Job], Awaitable[object]]] = {
         batches.SWEEP: partial(batches.sweep, running),
         "clean_responses": lambda _: services.responses.fail_left_over(services.clock()),
         "clean_files": lambda _: services.files.clean(services.clock() - LOOSE_S_MAX),
