@@ -28,15 +28,15 @@ LOOK_AT_MAX = 500
 
 
 def due(
-    waiting: Sequence[runs.Waiting], running: Mapping[tuple[str, str], int], *, limits: Background, free: int
-) -> list[runs.Waiting]:
+    waiting: Sequence[runs.Queued], running: Mapping[tuple[str, str], int], *, limits: Background, free: int
+) -> list[runs.Queued]:
     """The runs to begin: those that waited longest, while there is room here, for their owner, and on their host."""
     owners: Counter[str] = Counter()
     hosts: Counter[str] = Counter()
     for (owner, host), count in running.items():
         owners[owner] += count
         hosts[host] += count
-    chosen: list[runs.Waiting] = []
+    chosen: list[runs.Queued] = []
     for each in waiting:
         if len(chosen) >= free:
             break

@@ -12,6 +12,7 @@ from antiphon.engine.journal import outcome_of
 from antiphon.engine.perform import resume
 from antiphon.engine.restore import restored
 from antiphon.engine.run import Engine, commands
+from antiphon.errors import Conflict
 from antiphon.stores.signals import Waiting
 from antiphon.wire.responses import Response
 
@@ -21,13 +22,19 @@ PATIENCE_S = 5.0
 
 
 async def cancel(engine: Engine, owner: str, id: str) -> Response:
-    """The response, ended: cancelled, with what it had said, unless it ended before. Raises `NotFound`."""
+    """The response, ended: cancelled, with what it had said, unless it ended before. Raises `NotFound`.
+
+    Raises `Conflict` for one that a release before 0.2 left unfinished.
+    """
     loop = asyncio.get_running_loop()
     seized_s = loop.time() + PATIENCE_S
     with Waiting(engine.signals, id) as changed:
         while outcome_of(response := await engine.responses.get(owner, id)) is None:
             row = await engine.runs.find(owner, id)
-            if row is None:  # it ended a moment ago
+            if row is None:  # it ended a moment ago, or will never end
+                if loop.time() > seized_s:
+                    raise Conflict(f"Response '{id}' has no run that could be cancelled.", code="response_without_run")
+                await changed.wait(LOOK_S)
                 continue
             if not row.cancelled:
                 await engine.runs.cancel(owner, id)

@@ -58,9 +58,9 @@ async def record(
 ) -> AsyncGenerator[list[Event], None]:
     """The same batches, each handed on only when what it announces is kept.
 
-    A completed or incomplete run
-    appends its input and its output to the conversation; a failed or cancelled one appends nothing, so that the same
-    request can be sent again. A stored run that is closed before its end waits for another worker.
+    A completed or incomplete run appends its input and its output to the conversation; a failed or cancelled one
+    appends nothing, so that the same request can be sent again. A run that is closed before its end waits for another
+    worker.
     """
     keeper = _Keeper(engine, progress)
     ended = False
@@ -187,6 +187,9 @@ class _Keeper:
         except (RunLost, NotFound):
             raise
         except ApiError:
+            if await self._is_stored(response):  # the connection was lost after the commit
+                self._tell()
+                return last
             log.exception("response not stored", extra={"response_id": self._id})
             reason = ResponseError(code="server_error", message="The response could not be stored; the log says why.")
             failed = replace(response, status="failed", completed_at=None, incomplete_details=None, error=reason)
@@ -242,6 +245,12 @@ class _Keeper:
         stored = journal.encode(_journal(self._run, list(entries)))
         ended = self._engine.runs.ended(self._owner, self._id)
         await self._engine.responses.finish(self._owner, response, stored, turn=turn, ended=ended)
+
+    async def _is_stored(self, response: Response) -> bool:
+        try:
+            return (await self._engine.responses.get(self._owner, self._id)).status == response.status
+        except ApiError:
+            return False
 
     async def _give_up(self, failed: Response, entries: Sequence[Entry]) -> None:
         """A store that fails makes the run fail: what is not kept was not done. The failure is kept as soon as can be.

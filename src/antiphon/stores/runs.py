@@ -68,7 +68,7 @@ class RunRow(Struct, frozen=True, kw_only=True):
     cancelled: bool = False
 
 
-class Waiting(Struct, frozen=True, kw_only=True):
+class Queued(Struct, frozen=True, kw_only=True):
     """A run that waits for a worker."""
 
     owner: str
@@ -168,10 +168,10 @@ class Runs:
             count += removed
         return count
 
-    async def waiting(self, most: int) -> Sequence[Waiting]:
+    async def waiting(self, most: int) -> Sequence[Queued]:
         """The runs that have waited longest."""
         rows = await self._database.all(_WAITING, (most,))
-        return [Waiting(owner=owner, id=id, host=host) for owner, id, host in rows]
+        return [Queued(owner=owner, id=id, host=host) for owner, id, host in rows]
 
     async def waiting_count(self, most: int) -> int:
         """How many runs wait; counts no further than `most`."""

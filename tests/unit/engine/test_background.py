@@ -8,14 +8,14 @@ from antiphon.engine.background import Worker, due
 from antiphon.engine.record import enqueue
 from antiphon.errors import RateLimited
 from antiphon.limits import Background
-from antiphon.stores.runs import Waiting
+from antiphon.stores.runs import Queued
 from antiphon.stores.workers import Workers
 
 
-def waiting(*places: str) -> list[Waiting]:
+def waiting(*places: str) -> list[Queued]:
     """Runs that wait, as `owner/host`."""
     return [
-        Waiting(owner=place.partition("/")[0], id=str(number), host=place.partition("/")[2])
+        Queued(owner=place.partition("/")[0], id=str(number), host=place.partition("/")[2])
         for number, place in enumerate(places)
     ]
 
