@@ -5,6 +5,7 @@ import pytest
 ON_BOTH = {
     "test_conversations",
     "test_older_release",
+    "test_stop",
     "test_two_processes",
     "test_workers",
     "test_kill_server",

@@ -342,7 +342,7 @@ async def _finish(running: Running, owner: str, terms: Terms) -> None:
     elif terms.expired:
         message = "This request could not be executed before the completion window expired."
         await _give_up(running, owner, batch, error=LineError(code="batch_expired", message=message))
-        ended = replace(batch, status="expired", expired_at=now)
+        ended = replace(batch, status="expired", expired_at=max(now, batch.expires_at or 0))
     else:
         ended = replace(batch, status="completed", completed_at=now)
     counts = (await running.batches.get(owner, batch.id)).request_counts
