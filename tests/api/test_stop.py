@@ -80,8 +80,8 @@ def stream(server: Server, body: dict[str, Any] | None = None, path: str = "/res
     connection.request("GET" if body is None else "POST", f"/v1{path}", data, {"content-type": "application/json"})
     answer = connection.getresponse()
     assert answer.status == 200
-    while b"delta" not in answer.readline():
-        pass
+    while b"delta" not in (line := answer.readline()):
+        assert line, "the stream has broken off"
     return answer
 
 

@@ -69,6 +69,8 @@ async def record(
     id = progress.run.response.id
     stop_listening = engine.signals.listen(commands(id), keeper.hear)
     engine.runs.live.add(id)
+    if keeper.begun:
+        keeper.hear()  # somebody may have asked for something after its row was read, and before it listened
     try:
         async for batch in batches:
             if not keeper.begun:
