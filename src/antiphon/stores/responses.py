@@ -62,11 +62,13 @@ ORDER BY 1 %s, 2
 """
 # Not one owner's rows but all of them: what no tenant asks for and none sees.
 _LEFT_OVER = (
-    f"SELECT owner, id, body FROM responses WHERE {_UNFINISHED} "
+    f"SELECT owner, id, body FROM responses WHERE {_UNFINISHED} AND created_at <= ? "
     "AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = responses.id) ORDER BY position LIMIT 200"
 )
 
 _FIND_MAX = 500
+LEFT_OVER_S = 3600
+"""After which a response that has not ended and has no run counts as left over."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Response).decode
@@ -260,12 +262,16 @@ class Responses:
         except Mismatch as error:
             raise not_found("Response", id) from error
 
-    async def fail_unfinished(self, now: float) -> int:
-        """Marks as failed what is unfinished and has no run; returns how many. Releases before 0.2 left such."""
+    async def fail_left_over(self, now: float) -> int:
+        """Marks as failed what is unfinished and has no run; returns how many.
+
+        Releases before 0.2 left such when they were killed. While one of them is alive, it makes such, too: they have
+        an hour.
+        """
         moment = dt.datetime.fromtimestamp(now, dt.UTC).isoformat(timespec="seconds")
-        reason = f"The server stopped before the response was finished; it started again at {moment}."
+        reason = f"The server stopped before the response was finished; that was noticed at {moment}."
         count = 0
-        while rows := await self._database.all(_LEFT_OVER):
+        while rows := await self._database.all(_LEFT_OVER, (int(now) - LEFT_OVER_S,)):
             await self._database.transaction([_failing(*row, reason=reason) for row in rows])
             count += len(rows)
         return count
