@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Struct
 
 from antiphon.errors import ApiError
-from antiphon.stores.jobs import SYSTEM, Job, Jobs, Kind, NewJob, together
+from antiphon.stores.jobs import SYSTEM, Job, Jobs, Kind, NewJob
 from antiphon.telemetry import brief
 
 log = logging.getLogger("antiphon.jobs")
@@ -42,7 +42,10 @@ def performing(work: Callable[[Job], Awaitable[object]]) -> Callable[[Job], Awai
 
 async def serve(jobs: Jobs, kinds: Mapping[str, Kind], recurring: Sequence[Recurring]) -> None:
     """Runs jobs, and puts those that come again, until it is cancelled."""
-    await together(jobs.work(kinds), *(_recur(jobs, each) for each in recurring))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(jobs.work(kinds))
+        for each in recurring:
+            tasks.create_task(_recur(jobs, each))
 
 
 async def _recur(jobs: Jobs, recurring: Recurring) -> None:

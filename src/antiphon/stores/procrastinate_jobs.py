@@ -22,12 +22,13 @@ from procrastinate.schema import SchemaManager
 from procrastinate.sync_psycopg_connector import wrap_exceptions
 
 from antiphon.errors import Unavailable
-from antiphon.stores.jobs import Job, JobState, JobStatus, Kind, NewJob, died_too_often, next_pause, together
+from antiphon.stores.jobs import Job, JobState, JobStatus, Kind, NewJob, died_too_often, next_pause
 from antiphon.stores.table import not_found
 
 POLL_S: Final = 1.0
 """How often a worker looks without having been told to: notifications may be lost."""
 _RECONNECT_S: Final = 1.0
+_CANCEL_AGAIN_S: Final = 0.5
 _CONNECTIONS: Final = 4
 _WAIT_S: Final = 5.0
 """How long a call waits for a connection."""
@@ -107,7 +108,15 @@ class ProcrastinateJobs:
         """Runs jobs until it is cancelled."""
         for name, kind in kinds.items():
             self._register(name, kind)
-        await together(self._revive(), *(self._work(name, kind) for name, kind in kinds.items()))
+        works = [self._revive(), *(self._work(name, kind) for name, kind in kinds.items())]
+        tasks = {asyncio.ensure_future(work) for work in works}
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            while tasks:  # the pool of connections may lose a cancellation: Python 3.11's `wait_for` does
+                for task in tasks:
+                    task.cancel()
+                _, tasks = await asyncio.wait(tasks, timeout=_CANCEL_AGAIN_S)
 
     async def clean(self, *, done_kept_s: float, dead_kept_s: float) -> None:
         """Removes what ended long ago, to the hour."""
@@ -159,9 +168,7 @@ class ProcrastinateJobs:
                 )
             except theirs.ConnectorException as error:
                 log.warning("jobs wait for the database", extra={"exception": str(error)})
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():  # procrastinate may let another error out, or none
-                raise asyncio.CancelledError
+            _end_if_cancelled()  # procrastinate may have let another error out, or none
             await asyncio.sleep(_RECONNECT_S)
 
     async def _revive(self) -> None:
@@ -190,7 +197,15 @@ class ProcrastinateJobs:
     async def _transaction(self) -> AsyncIterator[Any]:
         with _translated():
             async with self._connector.pool.connection() as connection:
+                _end_if_cancelled()
                 yield connection
+
+
+def _end_if_cancelled() -> None:
+    """Raises a cancellation that was lost on the way here."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 class _Failed(Exception):
