@@ -6,6 +6,7 @@
 #   make test-old-client  the official client's tests, with the client of October 2025 (openai 2.5.0)
 #   make check            lint, format, types, who may import whom, size
 #   make bench            CPU per request and per event, as a ratio to the model host alone
+#   make crash            kills processes under load, and looks at what is left (make crash ARGS="--postgres --kills 100")
 #   make docs             write docs/reference from routes, settings and errors
 #   make demo-recording   record anew what the demo plays
 #   make lock             pin all dependencies anew, after a change of pyproject.toml
@@ -13,7 +14,7 @@
 #   make clean            remove .venv and what the tools leave behind
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-old-client check bench docs demo-recording lock clean
+.PHONY: help setup demo serve test test-old-client check bench crash docs demo-recording lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -60,6 +61,9 @@ check: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python bench/run.py $(ARGS)
+
+crash: $(READY)
+	@PYTHONPATH=tests/contract $(BIN)/python bench/crash/crash.py $(ARGS)
 
 docs: $(READY)
 	@$(BIN)/python scripts/docs.py --write

@@ -27,8 +27,8 @@ class Background(Struct, frozen=True, kw_only=True):
     """Runs that outlive their request: in the background, or taken over from a process that died."""
 
     running_max: Annotated[int, Meta(ge=1, description="Runs in one process at once.")] = 64
-    per_host_max: Annotated[int, Meta(ge=1, description="Runs on one model host at once, over all processes.")] = 64
-    per_owner_max: Annotated[int, Meta(ge=1, description="Runs of one owner at once, over all processes.")] = 64
+    per_host_max: Annotated[int, Meta(ge=1, description="Runs on one model host at once, over all processes.")] = 256
+    per_owner_max: Annotated[int, Meta(ge=1, description="Runs of one owner at once, over all processes.")] = 256
     waiting_max: Annotated[
         int, Meta(ge=0, description="Runs that may wait for a worker; beyond, a background response is a 429.")
     ] = 10_000

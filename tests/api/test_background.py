@@ -2,8 +2,11 @@
 
 import http.client
 import json
+import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -349,3 +352,27 @@ def test_an_unread_stream_is_no_reason_not_to_stop(host: Host, tmp_path: Path) -
         assert server.process.wait(WAIT_S) is not None
         with pytest.raises((http.client.HTTPException, OSError, StopIteration)):
             own.until("response.completed")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_whose_run_another_attempt_goes_on_with_is_told_the_rest(
+    tmp_path: Path, host: Host, stream: bool
+) -> None:
+    """As after a pause of its process that was longer than its lease."""
+    gate = Gate()
+    host.answer(Reply(text=["Hel", gate, "lo"]), Reply(text=["Hello", " again"]))
+    settings = {"hosts": {"scripted": {"base_url": host.url, "preset": "custom"}}}
+    with running(settings, tmp_path) as server, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(server.post, "/responses", {**HI, "stream": stream})
+        gate.wait()
+        with closing(sqlite3.connect(tmp_path / "data" / "antiphon.db", timeout=5)) as database:
+            until(lambda: database.execute("SELECT 1 FROM runs WHERE worker IS NOT NULL").fetchall())
+            with database:
+                database.execute("UPDATE runs SET worker = NULL")
+        got = asked.result(WAIT_S)
+        response = check(got.body).response if stream else got.json
+        assert (response["status"], response["output"][-1]["content"][0]["text"]) == ("completed", "Hello again")
+        assert ended(server, response["id"]) == response
+        assert len(host.calls) == 2
+        if stream:
+            assert follow(server, response["id"]) == got.body

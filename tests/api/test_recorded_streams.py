@@ -150,10 +150,10 @@ def replaying(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield started
 
 
-def problems(server: Server, recording: Recording, answers: set[Said]) -> Iterator[str]:
+def problems(server: Server, recording: Recording, answers: set[Said], **more: Any) -> Iterator[str]:
     """What is wrong with the server's version of a recording."""
     header = {"X-LlamaStack-Provider-Data": json.dumps({"__test_id": recording.test_id})} if recording.test_id else {}
-    got = server.post("/responses", request(recording), header)
+    got = server.post("/responses", request(recording) | more, header)
     if got.status != 200:
         yield f"{recording.name}: {got.status} {got.body[:500].decode()}"
         return
@@ -166,16 +166,42 @@ def problems(server: Server, recording: Recording, answers: set[Said]) -> Iterat
         yield f"{recording.name}: {heard(stream)!r} instead of {recording.said!r}"
     if stream.types[-1] != "response.completed":
         yield f"{recording.name}: {stream.types[-1]} {stream.response['error']!r}"
+    if more:
+        for after in (-1, len(stream.events) // 2):
+            query = "" if after < 0 else f"&starting_after={after}"
+            again = server.get(f"/responses/{stream.response['id']}?stream=true{query}").body
+            if again != b"".join(part + b"\n\n" for part in got.body.split(b"\n\n")[after + 1 : -1]):
+                yield f"{recording.name}: another stream after event {after}"
+
+
+def answers_of(known: list[Recording]) -> dict[Any, set[Said]]:
+    """What may be said to each question: some were asked several times."""
+    answers: dict[Any, set[Said]] = {}
+    for recording in known:
+        answers.setdefault(recording.question, set()).add(recording.said)
+    return answers
 
 
 @pytest.mark.parametrize("share", range(SHARES))
 def test_recorded_streams_keep_the_rules_and_lose_nothing(replaying: Server, shared: Path, share: int) -> None:
     known = recordings(shared / "recordings")
-    answers: dict[Any, set[Said]] = {}
-    for recording in known:
-        answers.setdefault(recording.question, set()).add(recording.said)
-    mine = known[share::SHARES]
+    answers, mine = answers_of(known), known[share::SHARES]
     found = [problem for one in mine for problem in problems(replaying, one, answers[one.question])]
+    assert len(mine) >= 25
+    assert found == []
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_recorded_streams_go_through_the_queue_and_the_journal_to_the_byte(
+    replaying: Server, shared: Path, share: int
+) -> None:
+    known = recordings(shared / "recordings")
+    answers, mine = answers_of(known), known[share::SHARES]
+    found = [
+        problem
+        for one in mine
+        for problem in problems(replaying, one, answers[one.question], background=True, store=True)
+    ]
     assert len(mine) >= 25
     assert found == []
 

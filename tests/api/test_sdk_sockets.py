@@ -525,3 +525,27 @@ def test_a_connection_is_one_line_in_the_log(host: Host, tmp_path: Path, caplog:
         Socket(connection).ask(input="Hi", store=False)
     lines = [record for record in caplog.records if getattr(record, "request_id", "") == "mine"]
     assert [record.getMessage() for record in lines] == ["WEBSOCKET /v1/responses 101"]
+
+
+# ---------------------------------------------------------------- long contexts
+
+
+@pytest.mark.parametrize("store", [True, False])
+def test_a_turn_whose_context_is_too_long_is_compacted_and_the_next_goes_on_from_there(
+    socket: Socket, host: Host, store: bool
+) -> None:
+    policy = [{"type": "compaction", "compact_threshold": 1000}]
+    host.answer(
+        Reply(text=["Nice."]), Reply(text=["The cat is called Tom."]), Reply(text=["Tom."]), Reply(text=["Yes."])
+    )
+    long = "My cat is called Tom. " * 400
+    first = socket.ask(input=long, store=store, context_management=policy)
+    second = socket.ask(
+        input="Its name?", store=store, context_management=policy, previous_response_id=first.response["id"]
+    )
+    assert [item["type"] for item in second.response["output"]] == ["compaction", "message"]
+    socket.ask(input="Sure?", store=store, previous_response_id=second.response["id"])
+    shown = " ".join(said(host))
+    assert "The cat is called Tom." in shown
+    assert long not in shown
+    assert len(host.calls) == 4

@@ -1,5 +1,6 @@
 """Batches: many requests from a file, carried out when there is room for them."""
 
+import contextlib
 from typing import Final
 
 from msgspec.structs import replace
@@ -20,13 +21,18 @@ _CANCELLABLE: Final = ("validating", "in_progress")
 async def create_batch(call: Call[CreateBatch, None]) -> Batch:
     """Create a batch of requests from an uploaded file."""
     services, body = call.services, call.body
+    if call.begun is not None:
+        with contextlib.suppress(NotFound):
+            begun = await services.batches.get(call.owner, call.begun)
+            await put(services.jobs, call.owner, begun.id)
+            return begun
     if body.endpoint not in NEEDED:
         message = f"Invalid endpoint: {body.endpoint[:100]!r}. Supported values are: {', '.join(NEEDED)}."
         raise InvalidRequest(message, param="endpoint")
     await _check_input(call)
     created_at = int(services.clock())
     batch = Batch(
-        id=services.new_id("batch", call.seed),
+        id=await call.new_id("batch"),
         endpoint=body.endpoint,
         input_file_id=body.input_file_id,
         completion_window=body.completion_window,

@@ -112,6 +112,23 @@ class Call(Generic[Body, Query]):
         """What ids that this request leads to are made from in replay: the same request, the same ids."""
         return b"%b %b\n%b" % (self.method.encode(), self.path.encode("utf-8", "surrogatepass"), self.raw)
 
+    @property
+    def begun(self) -> str | None:
+        """The id of what an execution of this request had begun to make, when its process died."""
+        return None if self.execution is None else self.execution.begun
+
+    async def new_id(self, prefix: str) -> str:
+        """The id of what this request makes: `begun`, or a new one. Under a key it is noted before anything is made.
+
+        A process that dies after the work and before the answer is kept has so left word of what it did.
+        """
+        if self.begun is not None and self.begun.startswith(f"{prefix}_"):
+            return self.begun
+        id = self.services.new_id(prefix, self.seed)
+        if self.execution is not None:
+            await self.execution.names(id)
+        return id
+
     def warn(self, text: str) -> None:
         """Tells the client, in the `x-antiphon-warnings` header, of something that was not obeyed."""
         if text not in self.warnings:

@@ -1,5 +1,7 @@
 """Conversations and their items."""
 
+import contextlib
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,7 +11,8 @@ from antiphon.api.call import Call
 from antiphon.api.route import route
 from antiphon.api.visible import all_visible
 from antiphon.engine.prepare import accepted
-from antiphon.errors import DECODE_ERRORS, Unsupported, misfit
+from antiphon.errors import DECODE_ERRORS, Conflict, NotFound, Unsupported, misfit
+from antiphon.ids import child_id
 from antiphon.wire.base import Page
 from antiphon.wire.conversations import (
     Conversation,
@@ -34,9 +37,12 @@ class IncludeQuery(Struct, kw_only=True):
 async def create_conversation(call: Call[CreateConversation, None]) -> Conversation:
     """Create a conversation, with up to 20 items."""
     services = call.services
+    if call.begun is not None:
+        with contextlib.suppress(NotFound):
+            return await services.conversations.get(call.owner, call.begun)
     items = await _items(call, call.body.items, 0)
     conversation = Conversation(
-        id=services.new_id("conv", call.seed), created_at=int(services.clock()), metadata=call.body.metadata or {}
+        id=await call.new_id("conv"), created_at=int(services.clock()), metadata=call.body.metadata or {}
     )
     await services.conversations.create(call.owner, conversation, items)
     return conversation
@@ -65,8 +71,15 @@ async def delete_conversation(call: Call[None, None]) -> ConversationDeleted:
 @route("POST", "/v1/conversations/{conversation_id}/items", body=CreateItems, query=IncludeQuery, answer=Page[Item])
 async def create_items(call: Call[CreateItems, IncludeQuery]) -> Page[Item]:
     """Add up to 20 items to a conversation."""
-    items = await _items(call, call.body.items, 1)
-    await call.services.conversations.append(call.owner, call.params["conversation_id"], items)
+    conversation_id, conversations = call.params["conversation_id"], call.services.conversations
+    items = await _items(call, call.body.items, 1, base=await call.new_id("items") if call.execution else None)
+    try:
+        await conversations.append(call.owner, conversation_id, items)
+    except Conflict:
+        if call.begun is None:
+            raise
+        for item in items:  # the execution that died had added them
+            await conversations.get_item(call.owner, conversation_id, item.id or "")
     return Page(data=_seen(call, items, call.query.include), first_id=items[0].id, last_id=items[-1].id)
 
 
@@ -98,9 +111,16 @@ def _seen(call: Call[Any, Any], items: Iterable[Item], include: Sequence[Includa
 
 
 async def _items(
-    call: Call[CreateConversation, None] | Call[CreateItems, IncludeQuery], raw: Raw, items_min: int
+    call: Call[CreateConversation, None] | Call[CreateItems, IncludeQuery],
+    raw: Raw,
+    items_min: int,
+    *,
+    base: str | None = None,
 ) -> Sequence[Item]:
-    """A request's items, complete: references replaced by what they stand for, ids and statuses given."""
+    """A request's items, complete: references replaced by what they stand for, ids and statuses given.
+
+    With a `base`, their ids follow from it.
+    """
     try:
         items = decode_new_items(raw, items_min=items_min)
     except DECODE_ERRORS as error:
@@ -111,4 +131,7 @@ async def _items(
             raise Unsupported(message, param=f"items[{index}].type", code="unsupported_item")
     services, seed = call.services, call.seed
     items = await accepted(services.engine, items, call.owner, at="items")
-    return complete_items(items, lambda prefix: services.new_id(prefix, seed))
+    if base is None:
+        return complete_items(items, lambda prefix: services.new_id(prefix, seed))
+    numbers = itertools.count()
+    return complete_items(items, lambda prefix: child_id(base, prefix, next(numbers)))

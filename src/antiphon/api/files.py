@@ -1,5 +1,6 @@
 """Files: uploaded in a stream, kept, and sent out in a stream."""
 
+import contextlib
 import hashlib
 import re
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ from antiphon.api.errors import refusal
 from antiphon.api.form import Form
 from antiphon.api.reply import Reply
 from antiphon.api.route import report, route
-from antiphon.errors import DECODE_ERRORS, InvalidRequest, RangeNotSatisfiable, TooLarge, misfit
+from antiphon.errors import DECODE_ERRORS, InvalidRequest, NotFound, RangeNotSatisfiable, TooLarge, misfit
 from antiphon.wire.base import Page
 from antiphon.wire.files import EXPIRES_S_MAX, CreateFile, File, FileDeleted, FileListQuery
 
@@ -36,6 +37,13 @@ async def create_file(call: Call[None, None]) -> File:
     await form.begin()
     if form.filename is None or "purpose" in form.fields:
         _wanted(form)  # what is wrong already need not be uploaded first
+    if call.begun is not None:
+        with contextlib.suppress(NotFound):
+            file = await services.files.get(call.owner, _file_id(call.begun))
+            async for _ in form.content():
+                pass  # read to its end, so that what is kept knows the request
+            return file
+    noted = await call.new_id("file") if call.execution is not None else None
     digest = hashlib.sha256()
 
     def describe(size: int) -> File:
@@ -44,7 +52,7 @@ async def create_file(call: Call[None, None]) -> File:
         created_at = int(services.clock())
         name = b"%b\n%b\n%b" % (wanted.purpose.encode(), wanted.file.encode(), digest.digest())
         return File(
-            id=_new_id(call, call.seed + name),
+            id=_new_id(call, call.seed + name, noted),
             bytes=size,
             created_at=created_at,
             expires_at=_expiry(wanted, created_at),
@@ -187,12 +195,19 @@ def _expiry(wanted: CreateFile, created_at: int) -> int | None:
     return created_at + EXPIRES_S_MAX if wanted.purpose == "batch" else None
 
 
-def _new_id(call: Call[None, None], seed: bytes) -> str:
-    """The file's id. While a test of Llama Stack's is recorded or replayed, the one it has there: prompts name it."""
+def _new_id(call: Call[None, None], seed: bytes, noted: str | None) -> str:
+    """The file's id. While a test of Llama Stack's is recorded or replayed, the one it has there: prompts name it.
+
+    Otherwise the one that was noted under the client's key, if there is a key.
+    """
     services, replay = call.services, call.access.replay
     if replay.test_id is not None and (replay.mode or services.config.mode) != "live":
         return services.test_ids.next("file", replay.test_id)
-    return services.new_id("file", seed).replace("_", "-", 1)
+    return _file_id(noted or services.new_id("file", seed))
+
+
+def _file_id(id: str) -> str:
+    return id.replace("_", "-", 1)
 
 
 async def _limited(content: AsyncIterator[bytes], bytes_max: int) -> AsyncIterator[bytes]:

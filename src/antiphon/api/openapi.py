@@ -10,6 +10,7 @@ import msgspec
 from msgspec import NODEFAULT, UNSET, Meta, Raw
 
 from antiphon import __version__
+from antiphon.api.idempotency import SAFE
 from antiphon.api.route import SOCKET, Route
 from antiphon.wire.conversations import ITEMS_MAX
 from antiphon.wire.events import EVENTS, Event
@@ -50,6 +51,14 @@ _ERROR: Final = {
             },
         }
     },
+}
+
+
+_IDEMPOTENCY_KEY: Final[dict[str, Any]] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "New for each new request: sent again with the same one, a request gets the first answer.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 
 
@@ -142,7 +151,11 @@ def _operation(route: Route, by_kind: dict[str, Any], components: dict[str, Any]
         "operationId": route.name,
         "summary": route.summary,
         "tags": [_tag(route.path)],
-        "parameters": [*_path_parameters(route), *_query_parameters(route, by_kind, components)],
+        "parameters": [
+            *_path_parameters(route),
+            *_query_parameters(route, by_kind, components),
+            *([] if route.method in SAFE else [_IDEMPOTENCY_KEY]),
+        ],
         "responses": {
             str(route.status): {"description": "The answer.", "content": content},
             "4XX": {"$ref": "#/components/responses/Error"},

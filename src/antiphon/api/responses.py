@@ -19,8 +19,8 @@ from antiphon.engine.follow import follow
 from antiphon.engine.perform import perform
 from antiphon.engine.prepare import prepare, prepare_count
 from antiphon.engine.record import enqueue
-from antiphon.engine.run import Caller, commands
-from antiphon.errors import InvalidRequest, NotFound
+from antiphon.engine.run import Caller, Engine, Run, commands
+from antiphon.errors import InvalidRequest, NotFound, RunLost
 from antiphon.models.tokens import count_tokens
 from antiphon.wire.base import Deleted, Page
 from antiphon.wire.events import TERMINAL, Event, ResponseCancelled, ResponseFailed, frame
@@ -45,9 +45,9 @@ class RetrieveQuery(Struct, kw_only=True):
 async def create_response(call: Call[CreateResponse, None]) -> Response | EventStream:
     """Create a model response, streamed or whole."""
     engine = call.services.engine
-    if call.execution is not None and call.execution.begun is not None:
+    if call.begun is not None:
         with contextlib.suppress(NotFound):  # it had not come as far as being stored
-            return await _gone_on_with(call, call.execution.begun)
+            return await _gone_on_with(call, call.begun)
     caller = Caller(owner=call.owner, access=call.access, seed=call.seed)
     run = await prepare(engine, call.body, caller)
     for name in run.warnings:
@@ -61,7 +61,7 @@ async def create_response(call: Call[CreateResponse, None]) -> Response | EventS
         response = await enqueue(engine, run)
         return EventStream(_frames(call, follow(engine, call.owner, response.id))) if call.body.stream else response
     patience_s = call.services.config.response_patience_s if call.body.stream else None
-    events = perform(engine, run, patience_s=patience_s, shown=bool(call.body.stream))
+    events = _unbroken(engine, run, perform(engine, run, patience_s=patience_s, shown=bool(call.body.stream)))
     if call.body.stream:
         return EventStream(_frames(call, events), detach=stored)
     return await _whole(call, events, detach=stored)
@@ -132,6 +132,35 @@ async def _gone_on_with(call: Call[CreateResponse, None], response_id: str) -> R
     if call.body.stream:
         return EventStream(_frames(call, batches), detach=True)
     return response if response.background else await _whole(call, batches, detach=True)
+
+
+async def _unbroken(
+    engine: Engine, run: Run, batches: AsyncGenerator[list[Event], None]
+) -> AsyncGenerator[list[Event], None]:
+    """The run's events; those that another worker makes as well, should this one have been given up for dead meanwhile.
+
+    Of a response that was deleted they end without an end.
+    """
+    number, ended = -1, False
+    try:
+        with contextlib.suppress(RunLost):
+            async for batch in batches:
+                yield batch
+                number, ended = batch[-1].sequence_number, isinstance(batch[-1], TERMINAL)
+        if run.response.store and not ended:
+            async with contextlib.aclosing(_elsewhere(engine, run, number)) as rest:
+                async for batch in rest:
+                    yield batch
+    finally:
+        await batches.aclose()
+
+
+async def _elsewhere(engine: Engine, run: Run, after: int) -> AsyncGenerator[list[Event], None]:
+    with contextlib.suppress(NotFound):
+        async with contextlib.aclosing(follow(engine, run.owner, run.response.id, after=after)) as rest:
+            async for batch in rest:
+                if batch:
+                    yield batch
 
 
 async def _whole(

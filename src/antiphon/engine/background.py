@@ -10,10 +10,9 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from antiphon.engine.perform import resume
-from antiphon.engine.restore import restored
-from antiphon.engine.run import Engine
-from antiphon.errors import ApiError, NotFound
+from antiphon.engine.perform import go_on
+from antiphon.engine.run import Engine, commands
+from antiphon.errors import ApiError, NotFound, RunLost
 from antiphon.limits import Background
 from antiphon.stores import runs
 from antiphon.stores.signals import QUEUE
@@ -28,15 +27,15 @@ LOOK_AT_MAX = 500
 
 
 def due(
-    waiting: Sequence[runs.Waiting], running: Mapping[tuple[str, str], int], *, limits: Background, free: int
-) -> list[runs.Waiting]:
+    waiting: Sequence[runs.Queued], running: Mapping[tuple[str, str], int], *, limits: Background, free: int
+) -> list[runs.Queued]:
     """The runs to begin: those that waited longest, while there is room here, for their owner, and on their host."""
     owners: Counter[str] = Counter()
     hosts: Counter[str] = Counter()
     for (owner, host), count in running.items():
         owners[owner] += count
         hosts[host] += count
-    chosen: list[runs.Waiting] = []
+    chosen: list[runs.Queued] = []
     for each in waiting:
         if len(chosen) >= free:
             break
@@ -142,7 +141,9 @@ class Worker:
             return
         running = await self._engine.runs.running()
         for each in due(waiting, running, limits=self._engine.background, free=free):
-            if not self._draining and await self._engine.runs.claim(each.owner, each.id):
+            if each.id in self._engine.runs.live:  # lost and back: whoever works on it here is told to look
+                self._engine.signals.send(commands(each.id), far=False)
+            elif not self._draining and await self._engine.runs.claim(each.owner, each.id):
                 task = asyncio.create_task(self._perform(each.owner, each.id))
                 self._performing.add(task)
                 task.add_done_callback(self._done)
@@ -154,12 +155,9 @@ class Worker:
     async def _perform(self, owner: str, id: str) -> None:
         """Performs a claimed run to its end; one that breaks this code is left to another attempt."""
         try:
-            row = await self._engine.runs.find(owner, id)
-            if row is not None:
-                async for _ in resume(self._engine, await restored(self._engine, owner, id, row=row)):
-                    pass
-        except NotFound:
-            log.info("run of a deleted response", extra={"response_id": id})
+            await go_on(self._engine, owner, id)
+        except (NotFound, RunLost):
+            log.info("run of a deleted response, or another worker's by now", extra={"response_id": id})
         except Exception:
             log.exception("run not performed", extra={"response_id": id})
             with contextlib.suppress(ApiError):

@@ -5,13 +5,12 @@ comes first, and the other finds a response that has ended.
 """
 
 import asyncio
-
-from msgspec.structs import replace
+import contextlib
 
 from antiphon.engine.journal import outcome_of
-from antiphon.engine.perform import resume
-from antiphon.engine.restore import restored
+from antiphon.engine.perform import go_on
 from antiphon.engine.run import Engine, commands
+from antiphon.errors import Conflict, RunLost
 from antiphon.stores.signals import Waiting
 from antiphon.wire.responses import Response
 
@@ -21,21 +20,26 @@ PATIENCE_S = 5.0
 
 
 async def cancel(engine: Engine, owner: str, id: str) -> Response:
-    """The response, ended: cancelled, with what it had said, unless it ended before. Raises `NotFound`."""
+    """The response, ended: cancelled, with what it had said, unless it ended before. Raises `NotFound`.
+
+    Raises `Conflict` for one that a release before 0.2 left unfinished.
+    """
     loop = asyncio.get_running_loop()
     seized_s = loop.time() + PATIENCE_S
     with Waiting(engine.signals, id) as changed:
         while outcome_of(response := await engine.responses.get(owner, id)) is None:
             row = await engine.runs.find(owner, id)
-            if row is None:  # it ended a moment ago
+            if row is None:  # it ended a moment ago, or will never end
+                if loop.time() > seized_s:
+                    raise Conflict(f"Response '{id}' has no run that could be cancelled.", code="response_without_run")
+                await changed.wait(LOOK_S)
                 continue
             if not row.cancelled:
                 await engine.runs.cancel(owner, id)
             late = loop.time() > seized_s and row.worker != engine.runs.worker
             if (row.worker is None or late) and await engine.runs.claim(owner, id, of=row.worker):
-                progress = await restored(engine, owner, id, row=replace(row, cancelled=True))
-                async for _ in resume(engine, progress):
-                    pass
+                with contextlib.suppress(RunLost):  # deleted meanwhile, or ended by another: that is seen next
+                    await go_on(engine, owner, id)
                 continue
             engine.signals.send(commands(id))
             await changed.wait(LOOK_S)

@@ -6,8 +6,10 @@ from antiphon.engine.control import Control
 from antiphon.engine.emit import Emitter
 from antiphon.engine.loop import stream
 from antiphon.engine.record import pass_on, record
+from antiphon.engine.restore import restored
 from antiphon.engine.run import Engine, Progress, Run
 from antiphon.engine.state import Outcome
+from antiphon.errors import RunLost
 from antiphon.wire.events import Event
 
 
@@ -27,6 +29,27 @@ def resume(engine: Engine, progress: Progress, *, patience_s: float | None = 0) 
     """The events of a run from where it stands; else as `perform`."""
     keep = record if progress.run.response.store else pass_on
     return keep(engine, progress, batches=stream(engine, progress, patience_s=patience_s))
+
+
+async def go_on(engine: Engine, owner: str, id: str) -> None:
+    """Performs a run that this worker has claimed, from where its journal ends to its end.
+
+    Raises `NotFound` if the response was deleted before, `RunLost` if it was meanwhile, or another worker has the run.
+    """
+    try:
+        progress = await _claimed(engine, owner, id)
+    except BaseException:
+        engine.runs.live.discard(id)  # else it would count as worked on here for ever
+        raise
+    async for _ in resume(engine, progress):
+        pass
+
+
+async def _claimed(engine: Engine, owner: str, id: str) -> Progress:
+    row = await engine.runs.find(owner, id)
+    if row is None:
+        raise RunLost(f"Response '{id}' has no run any more.")
+    return await restored(engine, owner, id, row=row)
 
 
 def warm_up(engine: Engine, run: Run) -> AsyncGenerator[list[Event], None]:

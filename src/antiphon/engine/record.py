@@ -58,9 +58,9 @@ async def record(
 ) -> AsyncGenerator[list[Event], None]:
     """The same batches, each handed on only when what it announces is kept.
 
-    A completed or incomplete run
-    appends its input and its output to the conversation; a failed or cancelled one appends nothing, so that the same
-    request can be sent again. A stored run that is closed before its end waits for another worker.
+    A completed or incomplete run appends its input and its output to the conversation; a failed or cancelled one
+    appends nothing, so that the same request can be sent again. A run that is closed before its end waits for another
+    worker.
     """
     keeper = _Keeper(engine, progress)
     begun, ended = not progress.fresh, False
@@ -90,10 +90,11 @@ async def record(
         stop_listening()
         try:
             await batches.aclose()
+        finally:
+            if not keeper.insists:
+                engine.runs.live.discard(id)  # before it is given back: from then on it may be live here anew
             if not ended:
                 await keeper.give_back(begun=begun)
-        finally:
-            engine.runs.live.discard(id)
 
 
 async def pass_on(
@@ -123,7 +124,7 @@ def _journal(run: Run, entries: list[Entry]) -> Journal:
 
 
 class _Keeper:
-    """Writes one run's rows."""
+    """Writes one run's rows. `insists`: its failure is still to be stored, after its client was told."""
 
     def __init__(self, engine: Engine, progress: Progress) -> None:
         self._engine = engine
@@ -134,6 +135,7 @@ class _Keeper:
         self._conversation = progress.run.conversation
         self._writing = asyncio.Lock()  # parts follow one another without gap or overlap
         self._tasks: set[asyncio.Task[None]] = set()
+        self.insists = False
 
     async def begin(self) -> None:
         """Stores the response, and the run as this worker's."""
@@ -183,6 +185,9 @@ class _Keeper:
         except (RunLost, NotFound):
             raise
         except ApiError:
+            if await self._is_stored(response):  # the connection was lost after the commit
+                self._tell()
+                return last
             log.exception("response not stored", extra={"response_id": self._id})
             reason = ResponseError(code="server_error", message="The response could not be stored; the log says why.")
             failed = replace(response, status="failed", completed_at=None, incomplete_details=None, error=reason)
@@ -241,6 +246,12 @@ class _Keeper:
         # Nobody needs it any longer, and a slow reader may take long over the last events.
         progress.kept, progress.emitter.journal = Written(), []
 
+    async def _is_stored(self, response: Response) -> bool:
+        try:
+            return (await self._engine.responses.get(self._owner, self._id)).status == response.status
+        except ApiError:
+            return False
+
     async def _give_up(self, failed: Response) -> None:
         """A store that fails makes the run fail: what is not kept was not done. The failure is kept as soon as can be.
 
@@ -251,10 +262,10 @@ class _Keeper:
         except Conflict:
             return
         except ApiError:
+            self.insists = True
             self._start(self._insist(failed))
 
     async def _insist(self, failed: Response) -> None:
-        self._engine.runs.live.add(self._id)
         try:
             while not await self._stored_later(failed):
                 pass

@@ -69,7 +69,7 @@ class RunRow(Struct, frozen=True, kw_only=True):
     cancelled: bool = False
 
 
-class Waiting(Struct, frozen=True, kw_only=True):
+class Queued(Struct, frozen=True, kw_only=True):
     """A run that waits for a worker."""
 
     owner: str
@@ -78,7 +78,7 @@ class Waiting(Struct, frozen=True, kw_only=True):
 
 
 class Runs:
-    """The unfinished runs, as one worker sees them; `live` are those that it is working on.
+    """The unfinished runs, as one worker sees them; `live` are those that it is working on, from the claim on.
 
     Parts of journals are gathered for at most `gather_s`, and less where few runs are live.
     """
@@ -143,13 +143,27 @@ class Runs:
         await self._database.execute(_CANCEL, (owner, id))
 
     async def claim(self, owner: str, id: str, *, of: str | None = None) -> bool:
-        """Takes a run on that waits, or that worker `of` has; whether this worker has it now."""
+        """Takes a run on that waits, or that worker `of` has; whether this worker has it now, and it is live.
+
+        One that is live here already was lost and came back: whoever works on it here must find out first, since by
+        the worker's name its writes could not be told from those of the new attempt.
+        """
+        if id in self.live:
+            return False
+        self.live.add(id)
         statement = _CLAIM if of is None else _SEIZE
         held = () if of is None else (of,)
-        return await self._database.execute(statement, (self.worker, owner, id, *held)) > 0
+        claimed = False
+        try:
+            claimed = await self._database.execute(statement, (self.worker, owner, id, *held)) > 0
+        finally:
+            if not claimed:
+                self.live.discard(id)
+        return claimed
 
     async def release(self, owner: str, id: str) -> bool:
-        """Lets it wait for another worker; whether it was this one's."""
+        """Lets it wait for another worker; whether it was this one's. It is live here no longer."""
+        self.live.discard(id)
         return await self._database.execute(_RELEASE, (owner, id, self.worker)) > 0
 
     # ------------------------------------------------------------ for all owners
@@ -172,10 +186,10 @@ class Runs:
             count += removed
         return count
 
-    async def waiting(self, most: int) -> Sequence[Waiting]:
+    async def waiting(self, most: int) -> Sequence[Queued]:
         """The runs that have waited longest."""
         rows = await self._database.all(_WAITING, (most,))
-        return [Waiting(owner=owner, id=id, host=host) for owner, id, host in rows]
+        return [Queued(owner=owner, id=id, host=host) for owner, id, host in rows]
 
     async def waiting_count(self, most: int) -> int:
         """How many runs wait; counts no further than `most`."""

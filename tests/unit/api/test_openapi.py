@@ -128,3 +128,14 @@ def test_a_query_is_documented_with_its_limits(name) -> None:
 def test_the_document_is_json_and_made_once() -> None:
     assert json.loads(document(ROUTES)) == DOCUMENT
     assert document(ROUTES) is document(ROUTES)
+
+
+def test_what_changes_something_may_have_an_idempotency_key_and_nothing_else_does() -> None:
+    keyed = {
+        (method, path)
+        for path, operations in DOCUMENT["paths"].items()
+        for method, operation in operations.items()
+        if any(each["name"] == "Idempotency-Key" for each in operation.get("parameters", ()))
+    }
+    unsafe = {(each.method.lower(), each.path) for each in ROUTES if each.method in ("POST", "DELETE")}
+    assert keyed == unsafe

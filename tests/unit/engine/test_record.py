@@ -75,3 +75,19 @@ async def test_a_response_that_cannot_be_stored_failed_and_leaves_its_conversati
     assert await items_of(bench, conversation) == []
     bench.engine = engine
     assert (await bench.response(input="again", conversation=conversation)).status == "completed"
+
+
+class LostConnection(Responses):
+    """Responses whose end is stored, and whose database cannot say so."""
+
+    async def finish(self, owner, response, journal, *, turn=None, ended=None):
+        await super().finish(owner, response, journal, turn=turn, ended=ended)
+        raise Unavailable("The connection was lost.")
+
+
+async def test_an_end_that_was_stored_after_all_is_no_failure(bench):
+    bench = bench()
+    bench.engine = replace(bench.engine, responses=LostConnection(bench.engine.responses._database))
+    response = await bench.response(input="hi")
+    assert response.status == "completed"
+    assert await bench.engine.responses.get("me", response.id) == response
