@@ -26,6 +26,8 @@ COMMIT_S_MAX = 1.0
 SDK_CHECKED_MAX = 150
 AT_ONCE = 8
 
+OURS = ("antiphon", "uvicorn")
+"""Loggers whose errors are ours. procrastinate's tasks end in one each when their process was frozen."""
 GREETING = ("Antiphon ", "Database ", "Model host ")
 """What a process says before its log begins."""
 
@@ -264,7 +266,7 @@ class Verdict:
     # ------------------------------------------------------------ what servers say
 
     def _logs(self) -> None:
-        taken_s = errors = runs = 0
+        taken_s = errors = foreign = runs = 0
         for member in self.fleet.members:
             for line in self.fleet.log(member.number).read_text(errors="replace").splitlines():
                 if not line.startswith("{"):
@@ -275,14 +277,16 @@ class Verdict:
                     said = json.loads(line)
                 except ValueError:  # cut off by a kill
                     continue
-                if said.get("level") in ("error", "critical"):
+                if said.get("level") in ("error", "critical") and not said["logger"].startswith(OURS):
+                    foreign += 1
+                elif said.get("level") in ("error", "critical"):
                     errors += 1
                     self.problems.append(f"log of process {member.number}: {line[:2000]}")
                 elif said.get("message") == "taken over":
                     taken_s += 1
                     runs += said.get("runs", 0)
         self.figures["take-overs, runs taken over"] = f"{taken_s}, {runs}"
-        self.figures["errors in logs"] = errors
+        self.figures["errors in logs, of libraries"] = f"{errors}, {foreign}"
 
     # ------------------------------------------------------------ inside
 

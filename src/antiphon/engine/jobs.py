@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Struct
 
 from antiphon.errors import ApiError
-from antiphon.stores.jobs import SYSTEM, Job, Jobs, Kind, NewJob
+from antiphon.stores.jobs import SYSTEM, Job, Jobs, Kind, NewJob, together
 from antiphon.telemetry import brief
 
 log = logging.getLogger("antiphon.jobs")
@@ -24,7 +24,7 @@ class Recurring(Struct, frozen=True, kw_only=True):
     every_s: float
 
 
-def performing(work: Callable[[Job], Awaitable[None]]) -> Callable[[Job], Awaitable[str]]:
+def performing(work: Callable[[Job], Awaitable[object]]) -> Callable[[Job], Awaitable[str]]:
     """`Kind.perform` of what raises when it fails: a worker outlives the job that broke it."""
 
     async def perform(job: Job) -> str:
@@ -42,10 +42,7 @@ def performing(work: Callable[[Job], Awaitable[None]]) -> Callable[[Job], Awaita
 
 async def serve(jobs: Jobs, kinds: Mapping[str, Kind], recurring: Sequence[Recurring]) -> None:
     """Runs jobs, and puts those that come again, until it is cancelled."""
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(jobs.work(kinds))
-        for each in recurring:
-            tasks.create_task(_recur(jobs, each))
+    await together(jobs.work(kinds), *(_recur(jobs, each) for each in recurring))
 
 
 async def _recur(jobs: Jobs, recurring: Recurring) -> None:

@@ -63,17 +63,18 @@ async def record(
     worker.
     """
     keeper = _Keeper(engine, progress)
-    begun, ended = not progress.fresh, False
+    ended = False
     emitter, steps = progress.emitter, progress.emitter.steps
     waited = emitter.response.status == "queued"
     id = progress.run.response.id
     stop_listening = engine.signals.listen(commands(id), keeper.hear)
     engine.runs.live.add(id)
+    if keeper.begun:
+        keeper.hear()  # somebody may have asked for something after its row was read, and before it listened
     try:
         async for batch in batches:
-            if not begun:
+            if not keeper.begun:
                 await keeper.begin()
-                begun = True
             elif waited:
                 await keeper.start()
                 waited = False
@@ -94,7 +95,7 @@ async def record(
             if not keeper.insists:
                 engine.runs.live.discard(id)  # before it is given back: from then on it may be live here anew
             if not ended:
-                await keeper.give_back(begun=begun)
+                await keeper.give_back()
 
 
 async def pass_on(
@@ -133,6 +134,8 @@ class _Keeper:
         self._owner = progress.run.owner
         self._id = progress.run.response.id
         self._conversation = progress.run.conversation
+        self.begun = not progress.fresh
+        self._heard = False
         self._writing = asyncio.Lock()  # parts follow one another without gap or overlap
         self._tasks: set[asyncio.Task[None]] = set()
         self.insists = False
@@ -148,6 +151,9 @@ class _Keeper:
             watched=watched,
         )
         await _begin(self._engine, run, row)
+        self.begun = True
+        if self._heard:
+            self.hear()
 
     async def start(self) -> None:
         """Stores that a run which waited is in progress."""
@@ -196,19 +202,21 @@ class _Keeper:
         self._tell()
         return last
 
-    async def give_back(self, *, begun: bool) -> None:
+    async def give_back(self) -> None:
         """Lets another worker go on with a run that was closed before its end."""
         engine = self._engine
         with contextlib.suppress(ApiError):  # the database is away: the lease's end gives it back
-            if begun and await engine.runs.release(self._owner, self._id):
+            if self.begun and await engine.runs.release(self._owner, self._id):
                 engine.signals.send(QUEUE)
                 return
             if self._conversation is not None and await engine.runs.find(self._owner, self._id) is None:
                 await engine.conversations.release(self._owner, self._conversation, self._id)
 
     def hear(self) -> None:
-        """Somebody wants something of this run: to see it, or to end it."""
-        self._start(self._look())
+        """Somebody may want something of this run: to see it, or to end it. Before it is stored, nobody can."""
+        if self.begun:
+            self._start(self._look())
+        self._heard = True
 
     # ------------------------------------------------------------ inside
 

@@ -7,7 +7,8 @@ Behind the seam stand a table of ours (`embedded_jobs`) and, on PostgreSQL, the 
 (`procrastinate_jobs`).
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, Literal, Protocol
 
 from msgspec import Struct
@@ -17,6 +18,7 @@ JobStatus = Literal["waiting", "running", "done", "cancelled", "dead"]
 
 SYSTEM: Final = ""
 """The owner of jobs that are done for the server itself."""
+_CANCEL_AGAIN_S: Final = 0.3
 LONGEST_DOUBLING: Final = 30
 """Of pauses: from there on they are longer than any limit anyway."""
 
@@ -121,3 +123,18 @@ def next_pause(kind: Kind, attempt: int, chance: float) -> float | None:
 def died_too_often(kind: Kind, attempt: int) -> str:
     """Why an attempt is not even begun, or "": each one before it took its worker along."""
     return f"its worker died in each of {attempt - 1} attempts" if attempt > kind.attempts_max else ""
+
+
+async def together(*works: Coroutine[Any, Any, None]) -> None:
+    """Does all of the work side by side, until one fails, or this is cancelled; ends when all have ended.
+
+    A pool of connections may lose a cancellation (`asyncio.wait_for` of Python 3.11 does), so it is said again.
+    """
+    tasks = {asyncio.ensure_future(work) for work in works}
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        while tasks:
+            for task in tasks:
+                task.cancel()
+            _, tasks = await asyncio.wait(tasks, timeout=_CANCEL_AGAIN_S)

@@ -22,7 +22,7 @@ from procrastinate.schema import SchemaManager
 from procrastinate.sync_psycopg_connector import wrap_exceptions
 
 from antiphon.errors import Unavailable
-from antiphon.stores.jobs import Job, JobState, JobStatus, Kind, NewJob, died_too_often, next_pause
+from antiphon.stores.jobs import Job, JobState, JobStatus, Kind, NewJob, died_too_often, next_pause, together
 from antiphon.stores.table import not_found
 
 POLL_S: Final = 1.0
@@ -107,10 +107,7 @@ class ProcrastinateJobs:
         """Runs jobs until it is cancelled."""
         for name, kind in kinds.items():
             self._register(name, kind)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._revive())
-            for name, kind in kinds.items():
-                tasks.create_task(self._work(name, kind))
+        await together(self._revive(), *(self._work(name, kind) for name, kind in kinds.items()))
 
     async def clean(self, *, done_kept_s: float, dead_kept_s: float) -> None:
         """Removes what ended long ago, to the hour."""
@@ -161,10 +158,10 @@ class ProcrastinateJobs:
                     stalled_worker_timeout=self._lease_s,
                 )
             except theirs.ConnectorException as error:
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():  # of both, procrastinate lets the other one out
-                    raise asyncio.CancelledError from error
                 log.warning("jobs wait for the database", extra={"exception": str(error)})
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # procrastinate may let another error out, or none
+                raise asyncio.CancelledError
             await asyncio.sleep(_RECONNECT_S)
 
     async def _revive(self) -> None:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -90,7 +91,7 @@ class Sqlite:
                 self._writing.execute("PRAGMA synchronous = OFF")
             self._reading = self._long = self._writing
             if path is not None:
-                self._writing.execute("PRAGMA journal_mode = WAL")
+                _keep_log(self._writing)
                 self._writing.execute("PRAGMA wal_autocheckpoint = 0")
                 self._writing.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_MAX}")
                 self._writing.execute("PRAGMA busy_timeout = 0")
@@ -340,6 +341,20 @@ def _connect(path: Path | None, opened: contextlib.ExitStack) -> sqlite3.Connect
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection
+
+
+def _keep_log(connection: sqlite3.Connection) -> None:
+    """Gives the file a write-ahead log. Of processes that make it at once, SQLite lets the others fail, not wait."""
+    until_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if not _is(error, sqlite3.SQLITE_BUSY) or time.monotonic() > until_s:
+                raise
+            time.sleep(_BUSY_PAUSE_S)
+        else:
+            return
 
 
 def _read(connection: sqlite3.Connection, sql: str, params: Params) -> list[Row]:
