@@ -40,12 +40,9 @@ async def stream(engine: Engine, progress: Progress, *, patience_s: float | None
             await calls.accepted(patience_s)
             yield emitter.open()
         try:
-            async with aclosing(_steps(emitter, calls)) as steps:
+            async with aclosing(_steps(emitter, calls, last)) as steps:
                 async for events in steps:
-                    if emitter.turn.finish is None:
-                        yield events
-                    else:  # the end comes with it: they are stored in one commit and leave in one write
-                        last = events
+                    yield events
             outcome = decide(emitter.turn, int(engine.clock()))
         except Stopped as stopped:
             if stopped.stop.why == "give back":
@@ -58,14 +55,20 @@ async def stream(engine: Engine, progress: Progress, *, patience_s: float | None
         await calls.aclose()
 
 
-async def _steps(emitter: Emitter, calls: "_Calls") -> AsyncGenerator[list[Event], None]:
-    """What is shown between the first events and the last."""
+async def _steps(emitter: Emitter, calls: "_Calls", last: list[Event]) -> AsyncGenerator[list[Event], None]:
+    """What is shown between the first events and the last.
+
+    What the model ends with is added to `last`: it is stored in one commit with the end, and leaves in one write.
+    """
     if events := emitter.feed(_resuming(emitter)):
         yield events
     if emitter.turn.finish is None:
         async with aclosing(calls.batches()) as batches:
             async for batch in batches:
-                if events := emitter.feed(batch):
+                events = emitter.feed(batch)
+                if batch and isinstance(batch[-1], Finish):
+                    last += events
+                elif events:
                     yield events
 
 

@@ -147,9 +147,9 @@ class Responses:
         """Stores how a response ended, in one transaction with its output, its journal, and the conversation's turn.
 
         `ended` removes the run. The turn's claim must be held under the response's id, and is released. Raises
-        `NotFound` if the response was deleted meanwhile, `RunLost` if the run is another worker's, `Conflict` if the
-        response had ended already, or if the conversation is gone, no longer claimed, or has an item of the same id;
-        nothing is stored then, and a claim stays.
+        `NotFound` if the response was deleted meanwhile, `RunLost` if the run is another worker's or was ended by one,
+        `Conflict` if a response without a run had ended already, or if the conversation is gone, no longer claimed, or
+        has an item of the same id; nothing is stored then, and a claim stays.
         """
         pairs = rows_of.encoded(response.output)
         row = (response.status, response.model, _body(response), journal, owner, response.id)
@@ -167,7 +167,7 @@ class Responses:
                 raise await append_failure(self._database, owner, turn.conversation, pairs=turn_pairs) from error
             if ended is not None and error.index == 1:
                 raise RunLost(f"The run of response '{response.id}' belongs to another worker by now.") from error
-            raise await self._finish_failure(owner, response.id) from error
+            raise await self._finish_failure(owner, response.id, Conflict if ended is None else RunLost) from error
 
     async def start(self, owner: str, response: Response) -> None:
         """Stores that a queued response is in progress; of one that is already, or was deleted, nothing is changed."""
@@ -276,9 +276,9 @@ class Responses:
             count += len(rows)
         return count
 
-    async def _finish_failure(self, owner: str, id: str) -> ApiError:
+    async def _finish_failure(self, owner: str, id: str, late: type[Conflict]) -> ApiError:
         row = await self._database.one(_STATUS, (owner, id))
-        return not_found("Response", id) if row is None else Conflict(f"Response '{id}' is {row[0]} already.")
+        return not_found("Response", id) if row is None else late(f"Response '{id}' is {row[0]} already.")
 
 
 def find_sql(count: int) -> str:
