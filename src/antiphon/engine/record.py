@@ -248,17 +248,21 @@ class _Keeper:
 
     async def _store(self, response: Response, turn: Turn | None) -> None:
         progress = self._progress
-        stored = progress.kept.journal(_journal(self._run, progress.emitter.journal))
         ended = self._engine.runs.ended(self._owner, self._id)
-        await self._engine.responses.finish(self._owner, response, stored, turn=turn, ended=ended)
+        await self._engine.responses.finish(self._owner, response, self._end(), turn=turn, ended=ended)
         # Nobody needs it any longer, and a slow reader may take long over the last events.
         progress.kept, progress.emitter.journal = Written(), []
 
+    def _end(self) -> bytes:
+        return self._progress.kept.journal(_journal(self._run, self._progress.emitter.journal))
+
     async def _is_stored(self, response: Response) -> bool:
+        """Whether the end is there although the database could not say so: this one, and no other worker's."""
         try:
-            return (await self._engine.responses.get(self._owner, self._id)).status == response.status
+            trail = await self._engine.responses.trail(self._owner, self._id)
         except ApiError:
             return False
+        return trail.response.status == response.status and trail.journal == self._end()
 
     async def _give_up(self, failed: Response) -> None:
         """A store that fails makes the run fail: what is not kept was not done. The failure is kept as soon as can be.
