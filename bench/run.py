@@ -21,8 +21,10 @@ from typing import Final, NamedTuple
 
 from host import CHUNKS
 from load import Request, load
+from writes import PostgresLog, SqliteLog
 
 PATIENCE_S: Final = 20.0
+WRITES_S: Final = 0.5
 
 
 class Scenario(NamedTuple):
@@ -61,6 +63,10 @@ _CONVERSATION: Final = (
     Request("POST", "/v1/conversations/{id}/items", _ITEM),
     Request("GET", "/v1/conversations/{id}/items"),
 )
+_BACKGROUND: Final = (
+    _response("bench/fast", background=True),
+    Request("GET", "/v1/responses/{id}?stream=true"),
+)
 _MODELS: Final = (Request("GET", "/v1/models"),)
 _EVENTS: Final = CHUNKS + 8  # created, in_progress, two added, deltas, three done, completed
 SCENARIOS: Final = (
@@ -73,6 +79,7 @@ SCENARIOS: Final = (
     Scenario(
         "responses-stream, paced", [_response("bench/paced", stream=True)], [_chat("paced", stream=True)], _EVENTS
     ),
+    Scenario("background, followed", _BACKGROUND, [_chat("fast", stream=True)], _EVENTS),
     Scenario("responses-socket", [_turn("bench/fast")], [_chat("fast", stream=True)], _EVENTS),
     Scenario("responses-socket, paced", [_turn("bench/paced")], [_chat("paced", stream=True)], _EVENTS),
     Scenario("conversations", _CONVERSATION, _MODELS * 3),
@@ -108,6 +115,32 @@ def measure(server: Server, requests: Sequence[Request], connections: int, secon
     before, began = cpu_s(server.process.pid), time.monotonic()
     done = asyncio.run(load(server.port, requests, connections, seconds))
     return (cpu_s(server.process.pid) - before) / done, done / (time.monotonic() - began)
+
+
+def print_costs(antiphon: Server, alone: Server, scenarios: Sequence[Scenario], *, load_of: argparse.Namespace) -> None:
+    """The server's CPU, beside that of the host alone."""
+    connections, seconds = load_of.connections, load_of.seconds
+    print(f"{'scenario':26} {'CPU ms/request':>15} {'host alone':>11} {'ratio':>7} {'us/event':>9} {'per s':>8}")
+    for each in scenarios:
+        base, _ = measure(alone, each.alone, connections, seconds)
+        cost, rate = measure(antiphon, each.requests, connections, seconds)
+        event = f"{cost / each.events * 1e6:9.1f}" if each.events else " " * 9
+        print(f"{each.name:26} {cost * 1e3:15.3f} {base * 1e3:11.3f} {cost / base:7.1f} {event} {rate:8.0f}")
+
+
+def print_writes(
+    antiphon: Server, log: SqliteLog | PostgresLog, scenarios: Sequence[Scenario], *, connections: int
+) -> None:
+    """What the database's log gets of each."""
+    print(f"{'scenario':26} {'log bytes/request':>18} {'per event':>10} {'commits/request':>16}")
+    for each in scenarios:
+        with log.held():
+            before = log.written()
+            done = asyncio.run(load(antiphon.port, each.requests, connections, WRITES_S))
+            after = log.written()
+        size, commits = (after.bytes - before.bytes) / done, (after.commits - before.commits) / done
+        event = f"{size / each.events:10.0f}" if each.events else " " * 10
+        print(f"{each.name:26} {size:18.0f} {event} {commits:16.2f}")
 
 
 @contextmanager
@@ -152,6 +185,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--only", default="", metavar="TEXT", help="scenarios whose name has this")
     parser.add_argument("--database-url", default="", help="a PostgreSQL, instead of SQLite in a folder of its own")
+    parser.add_argument("--writes", action="store_true", help="what is written to the database's log, not CPU")
     args = parser.parse_args()
     here = Path(__file__).parent
     host_port, port = _free_port(), _free_port()
@@ -174,17 +208,13 @@ def main() -> None:
             pid = antiphon.process.pid
             start = f"{time.monotonic() - began:.2f} s, {cpu_s(pid):.2f} s CPU, {resident_mib(pid):.0f} MiB"
             print(f"start to first answer: {start}\n{args.connections} connections, {args.seconds:g} s each\n")
-            print(
-                f"{'scenario':26} {'CPU ms/request':>15} {'host alone':>11} {'ratio':>7} {'us/event':>9} {'per s':>8}"
-            )
-            for each in SCENARIOS:
-                if args.only in each.name:
-                    base, _ = measure(alone, each.alone, args.connections, args.seconds)
-                    cost, rate = measure(antiphon, each.requests, args.connections, args.seconds)
-                    event = f"{cost / each.events * 1e6:9.1f}" if each.events else " " * 9
-                    print(
-                        f"{each.name:26} {cost * 1e3:15.3f} {base * 1e3:11.3f} {cost / base:7.1f} {event} {rate:8.0f}"
-                    )
+            scenarios = [each for each in SCENARIOS if args.only in each.name]
+            if args.writes:
+                url = args.database_url
+                log = PostgresLog(url) if url else SqliteLog(Path(folder) / "antiphon.db")
+                print_writes(antiphon, log, scenarios, connections=args.connections)
+            else:
+                print_costs(antiphon, alone, scenarios, load_of=args)
             print(f"\nafter all that: {resident_mib(pid):.0f} MiB")
 
 

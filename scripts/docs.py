@@ -117,7 +117,7 @@ def _command(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
             _help(each),
         )
         for each in parser._actions  # noqa: SLF001 (likewise)
-        if each not in below and each.dest not in ("help", "version")
+        if each not in below and each.dest not in ("help", "version") and each.help is not argparse.SUPPRESS
     ]
     if not below:
         yield f"\n## {name}\n\n{(parser.description or '').strip()}\n"

@@ -22,6 +22,7 @@ FAILED: Final = 1
 _FLAGS: Final = (
     "host",
     "port",
+    "workers",
     "data_dir",
     "mode",
     "recordings",
@@ -42,6 +43,7 @@ No model host is configured. Add one, for instance:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     args = parser().parse_args(argv)
+    args.given = sys.argv[1:] if argv is None else list(argv)
     try:
         code: int = args.run(args)
     except config.ConfigError as error:
@@ -60,6 +62,8 @@ def parser() -> argparse.ArgumentParser:
     below = top.add_subparsers(required=True, metavar="COMMAND")
     serving = below.add_parser("serve", help="start the server", description="Starts the server.")
     _add_settings(serving)
+    for name in ("--listening", "--parent"):  # of one process of several: what it inherits from the one that keeps them
+        serving.add_argument(name, type=int, help=argparse.SUPPRESS)
     serving.set_defaults(run=serve)
     checking = below.add_parser("check", help="check the configuration and reach each host", description=check.__doc__)
     _add_settings(checking)
@@ -85,9 +89,19 @@ def serve(args: argparse.Namespace) -> int:
     """Starts the server and runs it until it is told to stop."""
     settings = _load(args)
     telemetry.configure(settings.log_level)
-    from antiphon import app  # heavy: the web server
 
-    return app.serve(settings, lambda listening: print(greeting(listening), file=sys.stderr, flush=True))
+    def greet(listening: config.Config) -> None:
+        print(greeting(listening), file=sys.stderr, flush=True)
+
+    if settings.workers > 1 and args.listening is None:
+        from antiphon import supervisor  # serves nothing itself
+
+        return supervisor.serve(settings, greet, args.given)
+    from antiphon import serving  # heavy: the web server
+
+    if args.listening is not None:
+        return serving.serve_beside(settings, args.listening, args.parent)
+    return serving.serve(settings, greet)
 
 
 def check(args: argparse.Namespace) -> int:
@@ -164,6 +178,8 @@ def greeting(settings: config.Config) -> str:
     """What a person wants to know when the server starts: where it listens, what it found, how to add a host."""
     place = f"[{settings.host}]" if ":" in settings.host else settings.host
     lines = [f"Antiphon {__version__}: http://{place}:{settings.port}/v1, data in {settings.data_dir}"]
+    if settings.workers > 1:
+        lines.append(f"{settings.workers} processes; SIGHUP renews them one after the other")
     if settings.database_url and settings.mode != "replay":
         lines.append(f"Database {masked(settings.database_url)}")
     if settings.mode != "live":
@@ -189,6 +205,7 @@ def _add_settings(to: argparse.ArgumentParser) -> None:
     to.add_argument("--config", type=Path, metavar="FILE", help="configuration, TOML or JSON (ANTIPHON_CONFIG)")
     to.add_argument("--host", help=about["host"])
     to.add_argument("--port", type=int, help=about["port"])
+    to.add_argument("--workers", type=int, metavar="N", help=about["workers"])
     to.add_argument("--data", dest="data_dir", metavar="DIR", help=about["data_dir"])
     to.add_argument("--mode", choices=get_args(config.Mode), help=about["mode"])
     to.add_argument("--recordings", metavar="DIR", help=about["recordings"])

@@ -106,6 +106,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
     host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0: any free one.")] = 8321
+    workers: Annotated[int, Meta(ge=1, le=256, description="Processes that serve the port together.")] = 1
     data_dir: Annotated[
         str, Meta(description="Where state is kept; by default `$XDG_DATA_HOME/antiphon` or `~/.local/share/antiphon`.")
     ] = ""
@@ -406,13 +407,7 @@ def _wrong(config: Config) -> Iterator[str]:
             f"host: {config.host} can be reached from other machines, and nobody would have to log in. Listen on"
             " 127.0.0.1, or set `allow_unauthenticated` (--allow-unauthenticated) if the network itself is protected."
         )
-    if config.database_url and not _is_database(config.database_url):
-        beginning = config.database_url.partition(":")[0][:20]
-        yield f"database_url: expected postgresql://user:password@host/name, got what begins with {beginning!r}."
-    if config.blobs_url and not re.match(r"file:///|s3://[^/?]+", config.blobs_url):
-        yield f"blobs_url: expected file:///folder or s3://bucket/prefix, got {config.blobs_url.partition('?')[0]!r}."
-    if bool(config.blobs_access_key) != bool(config.blobs_secret_key):
-        yield "blobs_secret_key: is needed together with blobs_access_key, or neither of them."
+    yield from _wrong_state(config)
     for name, given in config.hosts.items():
         yield from _wrong_host(f"hosts.{name}", name, given)
     # A replaying server learns of hosts from its recordings as well.
@@ -421,6 +416,19 @@ def _wrong(config: Config) -> Iterator[str]:
     for alias, target in config.aliases.items():
         if alias == target or target in config.aliases:
             yield f"aliases.{alias}: {target!r} is an alias itself; name a model, as `host/model`."
+
+
+def _wrong_state(config: Config) -> Iterator[str]:
+    if config.workers > 1 and config.recordings:
+        what = "recordings belong to one process" if config.mode == "live" else f"mode {config.mode!r} is for one"
+        yield f"workers: {config.workers} processes cannot record or replay: {what}; use 1, or no `recordings`."
+    if config.database_url and not _is_database(config.database_url):
+        beginning = config.database_url.partition(":")[0][:20]
+        yield f"database_url: expected postgresql://user:password@host/name, got what begins with {beginning!r}."
+    if config.blobs_url and not re.match(r"file:///|s3://[^/?]+", config.blobs_url):
+        yield f"blobs_url: expected file:///folder or s3://bucket/prefix, got {config.blobs_url.partition('?')[0]!r}."
+    if bool(config.blobs_access_key) != bool(config.blobs_secret_key):
+        yield "blobs_secret_key: is needed together with blobs_access_key, or neither of them."
 
 
 def _wrong_host(at: str, name: str, given: HostConfig) -> Iterator[str]:

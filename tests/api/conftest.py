@@ -4,6 +4,10 @@ import pytest
 
 ON_BOTH = {
     "test_conversations",
+    "test_older_release",
+    "test_stop",
+    "test_two_processes",
+    "test_workers",
     "test_kill_server",
     "test_sdk_conversations",
     "test_sdk_files",

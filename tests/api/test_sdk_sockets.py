@@ -497,7 +497,7 @@ def test_clients_are_told_when_the_server_stops(host: Host, tmp_path: Path) -> N
     gate = Gate()
     host.answer(Reply(text=["Hel", gate, "lo"]))
     with ExitStack() as stack:
-        with limited(host, tmp_path) as server:
+        with limited(host, tmp_path, timeouts={"shutdown_s": 0.3}) as server:
             idle, busy = (Socket(stack.enter_context(opened(server))) for _ in range(2))
             busy.create(input="Hi", store=False)
             gate.wait()

@@ -69,7 +69,7 @@ async def main(path: Path, name: str) -> None:
     """Cleans up after the process before, then writes for ever."""
     database = open_sqlite(path)
     await migrate(database, migrations())
-    say("failed", await Responses(database).fail_unfinished(0))
+    say("failed", await Responses(database).fail_left_over(2e9))
     say("released", await Conversations(database).inherit())
     for conversation in CONVERSATIONS:
         if await database.one("SELECT 1 FROM conversations WHERE id = ?", (conversation,)) is None:

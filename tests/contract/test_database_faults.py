@@ -5,6 +5,7 @@ import contextlib
 import resource
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -206,3 +207,11 @@ async def test_a_reader_that_keeps_the_log_from_starting_anew_does_not_stop_writ
         await database.transaction([put])
     assert database._log_bytes_max == sqlite.LOG_BYTES_MAX
     assert await database.one("SELECT count(*) FROM blobs") == (320,)
+
+
+async def test_processes_that_make_the_file_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    for number in range(5):
+        with ThreadPoolExecutor(8) as threads:
+            opened = list(threads.map(lambda _, n=number: Sqlite(tmp_path / f"{n}.db", "normal"), range(8)))
+        for database in opened:
+            await database.close()

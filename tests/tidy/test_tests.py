@@ -27,6 +27,8 @@ MAY_SKIP = "conftest.py"  # the folder of recordings beside the repository is no
 
 NO_UNIT_TEST = {
     "app.py": "the composition root: every test in tests/api goes through it",
+    "drain.py": "tests/api/test_stop.py",
+    "supervisor.py": "tests/api/test_workers.py",
     "demo.py": "tests/docs/test_demo.py",
     "check.py": "tests/unit/test_cli.py",
     "clock.py": "three lines",

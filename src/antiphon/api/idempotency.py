@@ -7,6 +7,7 @@ Nothing that is kept can be read from the database alone, nor with the server's 
 of the request, and its answer are made with both the secret and the client's key, which is never stored.
 """
 
+import asyncio
 import hashlib
 import logging
 import os
@@ -79,6 +80,9 @@ class Once:
         call.execution = execution = Execution(self._store, found, lock, body=body, bytes_max=self._bytes_max)
         try:
             await execute(call)
+        except asyncio.CancelledError:  # this process stops
+            execution.leaves()
+            raise
         finally:
             call.execution = None
             await execution.end()
@@ -112,7 +116,7 @@ class Execution:
         self._head: tuple[int, Headers] = (0, [])
         self._pieces: list[bytes] = []
         self._size = 0
-        self._ended = self._failed = False
+        self._ended = self._failed = self._named = False
 
     @property
     def begun(self) -> str | None:
@@ -122,10 +126,15 @@ class Execution:
     async def names(self, response_id: str) -> None:
         """Notes which response is about to be made: should this process die, that one is gone on with."""
         await self._store.name(self.claim, response_id)
+        self._named = True
 
     def fails(self) -> None:
         """The answer tells of a failure, whatever its status: it is not kept, and a retry tries anew."""
         self._failed = True
+
+    def leaves(self) -> None:
+        """This process stops. A response that was begun is gone on with elsewhere: the key goes on standing for it."""
+        self._ended = self._ended or self._named
 
     def starts(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """The answer's head."""

@@ -9,6 +9,7 @@ from antiphon.api.sse import KeepAlive
 from antiphon.api.tasks import Tasks
 from antiphon.clock import Clock
 from antiphon.config import Config
+from antiphon.drain import Drain
 from antiphon.engine.run import Engine
 from antiphon.ids import NewId
 from antiphon.models.catalog import Catalog
@@ -39,6 +40,7 @@ class Services(Struct, frozen=True, kw_only=True):
     jobs: Jobs
     test_ids: NumberedIds
     tasks: Tasks
+    drain: Drain
     alive: KeepAlive
     idempotency: Idempotency
     once: Once

@@ -31,6 +31,7 @@ from antiphon.errors import (
     InvalidRequest,
     RateLimited,
     RunLost,
+    Unavailable,
     Unsupported,
 )
 from antiphon.telemetry import brief
@@ -48,6 +49,7 @@ REMEMBERED_MAX: Final = 33
 """One for each lane."""
 LAST_WORD_S: Final = 5.0
 GOING_AWAY: Final = 1001
+RESTARTS: Final = 1012
 
 _encode = msgspec.json.Encoder().encode
 _members = msgspec.json.Decoder(dict[str, Raw])
@@ -124,21 +126,33 @@ class Connection:
         self._turns = asyncio.Semaphore(TURNS_MAX)
         self._receive: Receive
         self._send: Send
+        self._limit: asyncio.Timeout
         self._over = False
 
     async def answer(self, call: Call[Any, Any]) -> None:
         """Serves the connection until it ends. Stored turns go on after it, unstored ones are aborted."""
         self._receive, self._send = await call.accept()
+        drain = call.services.drain
+        stop_listening = drain.listen(self._end_if_idle)
         try:
-            async with asyncio.timeout(call.services.config.timeouts.socket_s):
+            async with asyncio.timeout(call.services.config.timeouts.socket_s) as self._limit:
+                self._end_if_idle()
                 await self._read()
         except TimeoutError:
             await self._hang_up()
         finally:
+            stop_listening()
             self._over = True
             for lane in self._lanes.values():
                 if lane.work is not None and not lane.stored:
                     lane.work.cancel()
+
+    def _end_if_idle(self) -> None:
+        """Lets a stopping server end the connection, once no turn is under way."""
+        if not self._call.services.drain.begun or self._limit.expired():
+            return
+        if not any(lane.work for lane in self._lanes.values()):
+            self._limit.reschedule(asyncio.get_running_loop().time())
 
     # ------------------------------------------------------------ what the client sends
 
@@ -191,6 +205,8 @@ class Connection:
                     await self._turn(lane, lane.waiting.popleft())
         finally:
             lane.work = None
+            if not self._over:
+                self._end_if_idle()
 
     async def _turn(self, lane: Lane, frame: bytes) -> None:
         """One turn. What ends it before its first event is an error frame."""
@@ -213,6 +229,8 @@ class Connection:
 
     async def _respond(self, lane: Lane, frame: bytes) -> None:
         call, engine = self._call, self._call.services.engine
+        if call.services.drain.begun:
+            raise _stopping()
         _check_kind(frame)
         create = _checked(connect_responses.decode(call, frame))
         lane.stored = create.store is not False
@@ -268,16 +286,23 @@ class Connection:
         await self._say([error_frame(error, lane)])
 
     async def _hang_up(self) -> None:
-        """The connection has lasted for as long as one may."""
+        """The connection has lasted for as long as one may, or for as long as its server."""
         minutes = self._call.services.config.timeouts.socket_s / 60
         message = f"A connection may last {minutes:g} minutes, and this one has. Open a new one to go on."
-        error = InvalidRequest(message, code="websocket_connection_limit_reached")
+        error: ApiError = InvalidRequest(message, code="websocket_connection_limit_reached")
+        code = GOING_AWAY
+        if self._call.services.drain.begun:
+            error, code = _stopping(), RESTARTS
         with contextlib.suppress(TimeoutError):  # who does not read now is cut off without
             async with asyncio.timeout(LAST_WORD_S):
                 await self._refuse("", error)
                 gone, self._over = self._over, True
                 if not gone:
-                    await self._send({"type": "websocket.close", "code": GOING_AWAY, "reason": error.code})
+                    await self._send({"type": "websocket.close", "code": code, "reason": error.code})
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("The server is stopping. Open a new connection to go on.", code="server_stopping")
 
 
 def _log(call: Call[None, None], error: Exception) -> None:

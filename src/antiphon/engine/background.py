@@ -79,9 +79,13 @@ class Worker:
         for task in (*self._loops, *late):
             task.cancel()
         await asyncio.gather(*self._loops, *late, return_exceptions=True)
+        return len(late)
+
+    async def leave(self) -> None:
+        """Says that this process is no worker any longer: nobody needs to wait for its lease's end."""
         with contextlib.suppress(ApiError):  # others will find that it has fallen silent
             await self._workers.forget(self._workers.id)
-        return len(late)
+        self._engine.signals.send(QUEUE)
 
     # ------------------------------------------------------------ being alive
 

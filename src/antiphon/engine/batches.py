@@ -76,11 +76,22 @@ class Lanes:
         self._live = live
         self._config = config
         self._busy = 0
+        self._closed = False
         self._freed = asyncio.Event()
         live.listen(self._freed.set)
 
+    def close(self) -> None:
+        """Has room for no further line."""
+        self._closed = True
+
+    async def emptied(self) -> None:
+        """Returns when no line is under way."""
+        while self._busy:
+            self._freed.clear()
+            await self._freed.wait()
+
     async def __aenter__(self) -> None:
-        while self._busy >= room(self._live.count, self._config):
+        while self._closed or self._busy >= room(self._live.count, self._config):
             self._freed.clear()
             await self._freed.wait()
         self._busy += 1
@@ -331,7 +342,7 @@ async def _finish(running: Running, owner: str, terms: Terms) -> None:
     elif terms.expired:
         message = "This request could not be executed before the completion window expired."
         await _give_up(running, owner, batch, error=LineError(code="batch_expired", message=message))
-        ended = replace(batch, status="expired", expired_at=now)
+        ended = replace(batch, status="expired", expired_at=max(now, batch.expires_at or 0))
     else:
         ended = replace(batch, status="completed", completed_at=now)
     counts = (await running.batches.get(owner, batch.id)).request_counts

@@ -30,12 +30,16 @@ class Stopped(Exception):
 
 
 class Control:
-    """One run's. `watched`: 0 nobody sees its events as they come, 1 its own client does, 2 followers do too."""
+    """One run's, made on the event loop that the run is on.
+
+    `watched`: 0 nobody sees its events as they come, 1 its own client does, 2 followers do too.
+    """
 
     def __init__(self, watched: int = 0) -> None:
         self.watched = watched
         self._stop: Stop | None = None
         self._waiting: asyncio.Task[object] | None = None
+        self._loop = asyncio.get_running_loop()  # to ask for it costs a system call: not for each event
 
     def stop(self, stop: Stop) -> None:
         """Interrupts what the run waits for. The first call counts."""
@@ -49,7 +53,7 @@ class Control:
         if self._stop is not None and asyncio.iscoroutine(work):
             work.close()
         self.check()
-        task = self._waiting = asyncio.current_task()
+        task = self._waiting = asyncio.current_task(self._loop)
         try:
             return await work
         except asyncio.CancelledError:

@@ -9,6 +9,7 @@ the next begins, if its arguments are whole by then, else at the end of the turn
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from io import StringIO
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -68,16 +69,16 @@ Seal = Callable[[str], str]
 class _OpenPart:
     """The content part that is being written: its kind, its text so far, and its place in the item."""
 
-    __slots__ = ("index", "kind", "logprobs", "texts")
+    __slots__ = ("index", "kind", "logprobs", "written")
 
     def __init__(self, kind: PartKind, index: int) -> None:
         self.kind = kind
         self.index = index
-        self.texts: list[str] = []
+        self.written = StringIO()  # of short pieces, the text itself is the least part
         self.logprobs: list[Logprob] = []
 
     def part(self) -> OutputPart:
-        text = "".join(self.texts)
+        text = self.written.getvalue()
         if self.kind == "text":
             return OutputText(text=text, annotations=[], logprobs=self.logprobs[:])
         return Refusal(text) if self.kind == "refusal" else ReasoningText(text)
@@ -224,7 +225,7 @@ class Emitter:
         part = item.open if item is not None else None
         if item is None or part is None or part.kind != kind:
             item, part = self._open_part(kind, out)
-        part.texts.append(text)
+        part.written.write(text)
         return item, part
 
     def _open_part(self, kind: PartKind, out: list[Event]) -> tuple[_OpenItem, _OpenPart]:

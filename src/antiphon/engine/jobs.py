@@ -24,7 +24,7 @@ class Recurring(Struct, frozen=True, kw_only=True):
     every_s: float
 
 
-def performing(work: Callable[[Job], Awaitable[None]]) -> Callable[[Job], Awaitable[str]]:
+def performing(work: Callable[[Job], Awaitable[object]]) -> Callable[[Job], Awaitable[str]]:
     """`Kind.perform` of what raises when it fails: a worker outlives the job that broke it."""
 
     async def perform(job: Job) -> str:

@@ -4,7 +4,7 @@ Pure data. The emitter reads it as it reads what a model says now; so what was s
 """
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from antiphon.engine.state import Cause, Outcome
 from antiphon.models.base import ModelEvent
@@ -47,6 +47,32 @@ class Journal(Struct, frozen=True, array_like=True):
             usage=None,
             service_tier=self.service_tier,
         )
+
+
+class Written:
+    """The entries of a run that are in store as parts, as bytes: a tenth of what they take as objects."""
+
+    def __init__(self) -> None:
+        self._entries = bytearray()
+        self._count = 0
+
+    def add(self, part: bytes, count: int) -> None:
+        """Adds a part that was stored, of so many entries."""
+        self._entries += memoryview(part)[len(_array_head(count)) :]
+        self._count += count
+
+    def journal(self, head: Journal) -> bytes:
+        """The whole journal as it is stored: what was added, then the entries of `head`."""
+        rest = head.events
+        entries: list[bytes | bytearray] = [_array_head(self._count + len(rest)), self._entries, *map(encode, rest)]
+        return encode((head.service_tier, head.sealed, Raw(b"".join(entries))))
+
+
+def _array_head(count: int) -> bytes:
+    """What begins an array of so many members in MessagePack."""
+    if count < 16:
+        return bytes((0x90 | count,))
+    return b"\xdc" + count.to_bytes(2) if count < 2**16 else b"\xdd" + count.to_bytes(4)
 
 
 _parts = msgspec.msgpack.Decoder(list[Entry])

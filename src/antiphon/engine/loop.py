@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from antiphon.engine.compact import compacted, continued, spent_in, summary_in, summary_request, trimmed
-from antiphon.engine.control import Stop, Stopped
+from antiphon.engine.control import Control, Stop, Stopped
 from antiphon.engine.emit import Emitter
 from antiphon.engine.journal import NextCall, Started
 from antiphon.engine.run import Engine, Progress, Run
@@ -34,12 +34,13 @@ async def stream(engine: Engine, progress: Progress, *, patience_s: float | None
     """
     run, emitter = progress.run, progress.emitter
     calls = _Calls(engine, progress)
+    last: list[Event] = []
     try:
         if progress.fresh:
             await calls.accepted(patience_s)
             yield emitter.open()
         try:
-            async with aclosing(_steps(emitter, calls)) as steps:
+            async with aclosing(_steps(emitter, calls, last)) as steps:
                 async for events in steps:
                     yield events
             outcome = decide(emitter.turn, int(engine.clock()))
@@ -49,19 +50,25 @@ async def stream(engine: Engine, progress: Progress, *, patience_s: float | None
             outcome = _ending(stopped.stop, int(engine.clock()))
         except Exception as error:
             outcome = _failure(error, run, int(engine.clock()))
-        yield emitter.close(outcome)
+        yield last + emitter.close(outcome)
     finally:
         await calls.aclose()
 
 
-async def _steps(emitter: Emitter, calls: "_Calls") -> AsyncGenerator[list[Event], None]:
-    """What is shown between the first events and the last."""
+async def _steps(emitter: Emitter, calls: "_Calls", last: list[Event]) -> AsyncGenerator[list[Event], None]:
+    """What is shown between the first events and the last.
+
+    What the model ends with is added to `last`: it is stored in one commit with the end, and leaves in one write.
+    """
     if events := emitter.feed(_resuming(emitter)):
         yield events
     if emitter.turn.finish is None:
         async with aclosing(calls.batches()) as batches:
             async for batch in batches:
-                if events := emitter.feed(batch):
+                events = emitter.feed(batch)
+                if batch and isinstance(batch[-1], Finish):
+                    last += events
+                elif events:
                     yield events
 
 
@@ -76,7 +83,7 @@ def _resuming(emitter: Emitter) -> list[Started | NextCall]:
 
 
 class _Calls:
-    """A run's model calls, from the first one's opening to the last one's end.
+    """A run's model calls, from the first one's opening to the last one's end, and the time that they may take.
 
     That is one, and before it one for a summary, where the context is to be compacted and was not yet.
     """
@@ -89,6 +96,7 @@ class _Calls:
         self._compacting = False
         self._opening: asyncio.Task[ModelStream] | None = None
         self._answer: ModelStream | None = None
+        self._clock = _clock(engine.background.run_s_max, progress.control)
 
     async def accepted(self, patience_s: float | None) -> None:
         """Returns when the host has accepted the call, or when patience is over. Raises the host's rejection."""
@@ -107,7 +115,7 @@ class _Calls:
             yield self._compaction([event async for batch in self._said(self._answer) for event in batch])
             if self._run.compact_only:
                 return
-            await self.aclose()
+            await self._hang_up()
             self._answer, self._opening = None, asyncio.ensure_future(self._next())
             self._answer = await self._control.wait(self._opening)
         async for batch in self._said(self._answer):
@@ -142,6 +150,11 @@ class _Calls:
 
     async def aclose(self) -> None:
         """Ends the call at the host, however far it has come."""
+        if self._clock is not None:
+            self._clock.cancel()
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
         opening = self._opening
         if opening is None:
             return
@@ -166,6 +179,14 @@ async def _open(engine: Engine, run: Run, request: ModelRequest) -> ModelStream:
             if shorter is None:
                 raise
             request = shorter
+
+
+def _clock(limit_s: float, control: Control) -> asyncio.TimerHandle | None:
+    """Stops the run when it has taken so long; 0: never."""
+    if not limit_s:
+        return None
+    message = f"The response took longer than the {limit_s:g} seconds that are allowed here."
+    return asyncio.get_running_loop().call_later(limit_s, control.stop, Stop(why="fail", message=message))
 
 
 def _ending(stop: Stop, at: int) -> Outcome:

@@ -1,9 +1,8 @@
 """A run from where it stands to its end: the loop, with the recorder around it; the one way to execute runs."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 
-from antiphon.engine.control import Control, Stop
+from antiphon.engine.control import Control
 from antiphon.engine.emit import Emitter
 from antiphon.engine.loop import stream
 from antiphon.engine.record import pass_on, record
@@ -26,22 +25,10 @@ def perform(engine: Engine, run: Run, *, patience_s: float | None, shown: bool) 
     return resume(engine, Progress(run=run, emitter=emitter, control=Control(int(shown))), patience_s=patience_s)
 
 
-async def resume(
-    engine: Engine, progress: Progress, *, patience_s: float | None = 0
-) -> AsyncGenerator[list[Event], None]:
+def resume(engine: Engine, progress: Progress, *, patience_s: float | None = 0) -> AsyncGenerator[list[Event], None]:
     """The events of a run from where it stands; else as `perform`."""
-    limit_s = engine.background.run_s_max
-    stop = Stop(why="fail", message=f"The response took longer than the {limit_s:g} seconds that are allowed here.")
-    clock = asyncio.get_running_loop().call_later(limit_s, progress.control.stop, stop) if limit_s else None
     keep = record if progress.run.response.store else pass_on
-    events = keep(engine, progress, batches=stream(engine, progress, patience_s=patience_s))
-    try:
-        async for batch in events:
-            yield batch
-    finally:
-        if clock is not None:
-            clock.cancel()
-        await events.aclose()
+    return keep(engine, progress, batches=stream(engine, progress, patience_s=patience_s))
 
 
 async def go_on(engine: Engine, owner: str, id: str) -> None:

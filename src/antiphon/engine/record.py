@@ -9,14 +9,14 @@ items are committed together before the terminal event is.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine
 from typing import Any
 
 from msgspec.structs import replace
 
 from antiphon.engine import journal
 from antiphon.engine.control import Stop
-from antiphon.engine.journal import Entry, Journal
+from antiphon.engine.journal import Entry, Journal, Written
 from antiphon.engine.restore import kept
 from antiphon.engine.run import Engine, Progress, Run, commands
 from antiphon.engine.state import Outcome
@@ -63,17 +63,18 @@ async def record(
     worker.
     """
     keeper = _Keeper(engine, progress)
-    begun, ended = not progress.fresh, False
+    ended = False
     emitter, steps = progress.emitter, progress.emitter.steps
     waited = emitter.response.status == "queued"
     id = progress.run.response.id
     stop_listening = engine.signals.listen(commands(id), keeper.hear)
     engine.runs.live.add(id)
+    if keeper.begun:
+        keeper.hear()  # somebody may have asked for something after its row was read, and before it listened
     try:
         async for batch in batches:
-            if not begun:
+            if not keeper.begun:
                 await keeper.begin()
-                begun = True
             elif waited:
                 await keeper.start()
                 waited = False
@@ -94,7 +95,7 @@ async def record(
             if not keeper.insists:
                 engine.runs.live.discard(id)  # before it is given back: from then on it may be live here anew
             if not ended:
-                await keeper.give_back(begun=begun)
+                await keeper.give_back()
 
 
 async def pass_on(
@@ -104,6 +105,7 @@ async def pass_on(
     run = progress.run
     try:
         async for batch in batches:
+            progress.emitter.journal.clear()
             yield batch
     finally:
         await batches.aclose()
@@ -132,6 +134,8 @@ class _Keeper:
         self._owner = progress.run.owner
         self._id = progress.run.response.id
         self._conversation = progress.run.conversation
+        self.begun = not progress.fresh
+        self._heard = False
         self._writing = asyncio.Lock()  # parts follow one another without gap or overlap
         self._tasks: set[asyncio.Task[None]] = set()
         self.insists = False
@@ -147,6 +151,9 @@ class _Keeper:
             watched=watched,
         )
         await _begin(self._engine, run, row)
+        self.begun = True
+        if self._heard:
+            self.hear()
 
     async def start(self) -> None:
         """Stores that a run which waited is in progress."""
@@ -174,14 +181,13 @@ class _Keeper:
 
         Raises `RunLost` if the run is another worker's by now, `NotFound` if the response was deleted: it has no end.
         """
-        entries = self._progress.emitter.journal
         response = self._progress.emitter.response
         turn = None
         if self._conversation is not None:
             appended = [*self._run.input, *response.output] if response.status in ("completed", "incomplete") else []
             turn = Turn(conversation=self._conversation, items=appended)
         try:
-            await self._store(response, entries, turn)
+            await self._store(response, turn)
         except (RunLost, NotFound):
             raise
         except ApiError:
@@ -191,24 +197,26 @@ class _Keeper:
             log.exception("response not stored", extra={"response_id": self._id})
             reason = ResponseError(code="server_error", message="The response could not be stored; the log says why.")
             failed = replace(response, status="failed", completed_at=None, incomplete_details=None, error=reason)
-            await self._give_up(failed, entries)
+            await self._give_up(failed)
             last = ResponseFailed(sequence_number=last.sequence_number, response=failed)
         self._tell()
         return last
 
-    async def give_back(self, *, begun: bool) -> None:
+    async def give_back(self) -> None:
         """Lets another worker go on with a run that was closed before its end."""
         engine = self._engine
         with contextlib.suppress(ApiError):  # the database is away: the lease's end gives it back
-            if begun and await engine.runs.release(self._owner, self._id):
+            if self.begun and await engine.runs.release(self._owner, self._id):
                 engine.signals.send(QUEUE)
                 return
             if self._conversation is not None and await engine.runs.find(self._owner, self._id) is None:
                 await engine.conversations.release(self._owner, self._conversation, self._id)
 
     def hear(self) -> None:
-        """Somebody wants something of this run: to see it, or to end it."""
-        self._start(self._look())
+        """Somebody may want something of this run: to see it, or to end it. Before it is stored, nobody can."""
+        if self.begun:
+            self._start(self._look())
+        self._heard = True
 
     # ------------------------------------------------------------ inside
 
@@ -228,59 +236,67 @@ class _Keeper:
 
     async def _add_part(self) -> None:
         async with self._writing:
-            progress = self._progress
-            upto = len(progress.emitter.journal)
-            if upto == progress.kept:
+            entries = self._progress.emitter.journal
+            count = len(entries)
+            if not count:
                 return
-            part = journal.encode(progress.emitter.journal[progress.kept : upto])
+            part = journal.encode(entries)
             await self._engine.runs.keep(self._owner, self._id, part)
-            progress.kept = upto
+            del entries[:count]  # there may be more by now
+            self._progress.kept.add(part, count)
         self._tell()
 
-    async def _store(self, response: Response, entries: Sequence[Entry], turn: Turn | None) -> None:
-        stored = journal.encode(_journal(self._run, list(entries)))
+    async def _store(self, response: Response, turn: Turn | None) -> None:
+        progress = self._progress
         ended = self._engine.runs.ended(self._owner, self._id)
-        await self._engine.responses.finish(self._owner, response, stored, turn=turn, ended=ended)
+        await self._engine.responses.finish(self._owner, response, self._end(), turn=turn, ended=ended)
+        # Nobody needs it any longer, and a slow reader may take long over the last events.
+        progress.kept, progress.emitter.journal = Written(), []
+
+    def _end(self) -> bytes:
+        return self._progress.kept.journal(_journal(self._run, self._progress.emitter.journal))
 
     async def _is_stored(self, response: Response) -> bool:
+        """Whether the end is there although the database could not say so: this one, and no other worker's."""
         try:
-            return (await self._engine.responses.get(self._owner, self._id)).status == response.status
+            trail = await self._engine.responses.trail(self._owner, self._id)
         except ApiError:
             return False
+        return trail.response.status == response.status and trail.journal == self._end()
 
-    async def _give_up(self, failed: Response, entries: Sequence[Entry]) -> None:
+    async def _give_up(self, failed: Response) -> None:
         """A store that fails makes the run fail: what is not kept was not done. The failure is kept as soon as can be.
 
         The client is told before: it must not wait for a database that is away.
         """
         try:
-            await self._store_failure(failed, entries)
+            await self._store_failure(failed)
         except Conflict:
             return
         except ApiError:
             self.insists = True
-            self._start(self._insist(failed, entries))
+            self._start(self._insist(failed))
 
-    async def _insist(self, failed: Response, entries: Sequence[Entry]) -> None:
+    async def _insist(self, failed: Response) -> None:
         try:
-            while not await self._stored_later(failed, entries):
+            while not await self._stored_later(failed):
                 pass
         finally:
             self._engine.runs.live.discard(self._id)
         self._tell()
 
-    async def _stored_later(self, failed: Response, entries: Sequence[Entry]) -> bool:
+    async def _stored_later(self, failed: Response) -> bool:
         await asyncio.sleep(RETRY_S)
         try:
-            await self._store_failure(failed, entries)
+            await self._store_failure(failed)
         except (Conflict, NotFound):
             pass
         except ApiError:
             return False
         return True
 
-    async def _store_failure(self, failed: Response, entries: Sequence[Entry]) -> None:
-        await self._store(failed, entries, None)
+    async def _store_failure(self, failed: Response) -> None:
+        await self._store(failed, None)
         if self._conversation is not None:
             await self._engine.conversations.release(self._owner, self._conversation, self._id)
 

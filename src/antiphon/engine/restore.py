@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from antiphon.engine import journal
 from antiphon.engine.control import Control, Stop
 from antiphon.engine.emit import Emitter
+from antiphon.engine.journal import Written
 from antiphon.engine.prepare import for_model, history_of
 from antiphon.engine.run import Engine, Progress, Run
 from antiphon.errors import ApiError
@@ -55,8 +56,12 @@ async def restored(engine: Engine, owner: str, id: str, *, row: RunRow) -> Progr
     offered = offers(begun.tools)
     emitter = Emitter(begun, offered, engine.sealer.seal if head.sealed else None)
     emitter.open()
+    written = Written()
     for _, part in trail.parts:
-        emitter.feed(journal.decode_part(part))
+        entries = journal.decode_part(part)
+        emitter.feed(entries)
+        emitter.journal.clear()
+        written.add(part, len(entries))
     stored = _decode(row.body)
     run = Run(
         response=begun,
@@ -82,7 +87,7 @@ async def restored(engine: Engine, owner: str, id: str, *, row: RunRow) -> Progr
             run = await _with_context(engine, run, stored)
         except ApiError as error:
             control.stop(Stop(why="fail", message=error.message))
-    return Progress(run=run, emitter=emitter, control=control, kept=len(emitter.journal))
+    return Progress(run=run, emitter=emitter, control=control, kept=written)
 
 
 async def _with_context(engine: Engine, run: Run, stored: Kept) -> Run:

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+import msgspec
 from msgspec import Struct
 
 from antiphon.clock import Clock
 from antiphon.config import COMPACTION_PROMPT
 from antiphon.engine.control import Control
 from antiphon.engine.emit import Emitter
+from antiphon.engine.journal import Written
 from antiphon.engine.seal import Sealer
 from antiphon.ids import NewId
 from antiphon.limits import Background, Limits
@@ -85,12 +87,15 @@ class Run(Struct, frozen=True, kw_only=True):
 
 
 class Progress(Struct, kw_only=True):
-    """A run under way: what it has said so far, how it is told to stop, and how much of its journal is in store."""
+    """A run under way: what it has said so far, how it is told to stop, and what of its journal is in store.
+
+    The emitter's journal has the entries that are not.
+    """
 
     run: Run
     emitter: Emitter
     control: Control
-    kept: int = 0
+    kept: Written = msgspec.field(default_factory=Written)
 
     @property
     def fresh(self) -> bool:

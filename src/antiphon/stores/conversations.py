@@ -26,8 +26,12 @@ _UPDATE = CONVERSATIONS.update("metadata = ?")
 _DELETE = CONVERSATIONS.delete()
 _TAKE = CONVERSATIONS.update("next_seq = next_seq + ?")
 _END_TURN = CONVERSATIONS.update("next_seq = next_seq + ?, turn = NULL, turn_worker = NULL", "id = ? AND turn = ?")
-# Releases before 0.2 took turns without naming a worker: such a turn counts for as long as it has a run.
-_FREE = "(turn IS NULL OR (turn_worker IS NULL AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = conversations.turn)))"
+# Releases before 0.2 took turns without naming a worker: such a turn counts until its response has ended.
+_FREE = (
+    "(turn IS NULL OR (turn_worker IS NULL AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = conversations.turn) "
+    "AND NOT EXISTS (SELECT 1 FROM responses WHERE responses.id = conversations.turn "
+    "AND responses.status IN ('queued', 'in_progress'))))"
+)
 _CLAIM = CONVERSATIONS.update("turn = ?, turn_worker = ?", f"id = ? AND {_FREE}")
 _RELEASE = CONVERSATIONS.update("turn = NULL, turn_worker = NULL", "id = ? AND turn = ?")
 _ITEM = ITEMS.select("body", "container = ? AND id = ?")

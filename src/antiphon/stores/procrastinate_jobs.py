@@ -28,6 +28,7 @@ from antiphon.stores.table import not_found
 POLL_S: Final = 1.0
 """How often a worker looks without having been told to: notifications may be lost."""
 _RECONNECT_S: Final = 1.0
+_CANCEL_AGAIN_S: Final = 0.5
 _CONNECTIONS: Final = 4
 _WAIT_S: Final = 5.0
 """How long a call waits for a connection."""
@@ -107,10 +108,15 @@ class ProcrastinateJobs:
         """Runs jobs until it is cancelled."""
         for name, kind in kinds.items():
             self._register(name, kind)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._revive())
-            for name, kind in kinds.items():
-                tasks.create_task(self._work(name, kind))
+        works = [self._revive(), *(self._work(name, kind) for name, kind in kinds.items())]
+        tasks = {asyncio.ensure_future(work) for work in works}
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            while tasks:  # the pool of connections may lose a cancellation: Python 3.11's `wait_for` does
+                for task in tasks:
+                    task.cancel()
+                _, tasks = await asyncio.wait(tasks, timeout=_CANCEL_AGAIN_S)
 
     async def clean(self, *, done_kept_s: float, dead_kept_s: float) -> None:
         """Removes what ended long ago, to the hour."""
@@ -161,10 +167,8 @@ class ProcrastinateJobs:
                     stalled_worker_timeout=self._lease_s,
                 )
             except theirs.ConnectorException as error:
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():  # of both, procrastinate lets the other one out
-                    raise asyncio.CancelledError from error
                 log.warning("jobs wait for the database", extra={"exception": str(error)})
+            _end_if_cancelled()  # procrastinate may have let another error out, or none
             await asyncio.sleep(_RECONNECT_S)
 
     async def _revive(self) -> None:
@@ -193,7 +197,15 @@ class ProcrastinateJobs:
     async def _transaction(self) -> AsyncIterator[Any]:
         with _translated():
             async with self._connector.pool.connection() as connection:
+                _end_if_cancelled()
                 yield connection
+
+
+def _end_if_cancelled() -> None:
+    """Raises a cancellation that was lost on the way here."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 class _Failed(Exception):

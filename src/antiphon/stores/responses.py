@@ -62,11 +62,13 @@ ORDER BY 1 %s, 2
 """
 # Not one owner's rows but all of them: what no tenant asks for and none sees.
 _LEFT_OVER = (
-    f"SELECT owner, id, body FROM responses WHERE {_UNFINISHED} "
+    f"SELECT owner, id, body FROM responses WHERE {_UNFINISHED} AND created_at <= ? "
     "AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = responses.id) ORDER BY position LIMIT 200"
 )
 
 _FIND_MAX = 500
+LEFT_OVER_S = 3600
+"""After which a response that has not ended and has no run counts as left over."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Response).decode
@@ -145,9 +147,9 @@ class Responses:
         """Stores how a response ended, in one transaction with its output, its journal, and the conversation's turn.
 
         `ended` removes the run. The turn's claim must be held under the response's id, and is released. Raises
-        `NotFound` if the response was deleted meanwhile, `RunLost` if the run is another worker's, `Conflict` if the
-        response had ended already, or if the conversation is gone, no longer claimed, or has an item of the same id;
-        nothing is stored then, and a claim stays.
+        `NotFound` if the response was deleted meanwhile, `RunLost` if the run is another worker's or was ended by one,
+        `Conflict` if a response without a run had ended already, or if the conversation is gone, no longer claimed, or
+        has an item of the same id; nothing is stored then, and a claim stays.
         """
         pairs = rows_of.encoded(response.output)
         row = (response.status, response.model, _body(response), journal, owner, response.id)
@@ -165,7 +167,7 @@ class Responses:
                 raise await append_failure(self._database, owner, turn.conversation, pairs=turn_pairs) from error
             if ended is not None and error.index == 1:
                 raise RunLost(f"The run of response '{response.id}' belongs to another worker by now.") from error
-            raise await self._finish_failure(owner, response.id) from error
+            raise await self._finish_failure(owner, response.id, Conflict if ended is None else RunLost) from error
 
     async def start(self, owner: str, response: Response) -> None:
         """Stores that a queued response is in progress; of one that is already, or was deleted, nothing is changed."""
@@ -260,19 +262,23 @@ class Responses:
         except Mismatch as error:
             raise not_found("Response", id) from error
 
-    async def fail_unfinished(self, now: float) -> int:
-        """Marks as failed what is unfinished and has no run; returns how many. Releases before 0.2 left such."""
+    async def fail_left_over(self, now: float) -> int:
+        """Marks as failed what is unfinished and has no run; returns how many.
+
+        Releases before 0.2 left such when they were killed. While one of them is alive, it makes such, too: they have
+        an hour.
+        """
         moment = dt.datetime.fromtimestamp(now, dt.UTC).isoformat(timespec="seconds")
-        reason = f"The server stopped before the response was finished; it started again at {moment}."
+        reason = f"The server stopped before the response was finished; that was noticed at {moment}."
         count = 0
-        while rows := await self._database.all(_LEFT_OVER):
+        while rows := await self._database.all(_LEFT_OVER, (int(now) - LEFT_OVER_S,)):
             await self._database.transaction([_failing(*row, reason=reason) for row in rows])
             count += len(rows)
         return count
 
-    async def _finish_failure(self, owner: str, id: str) -> ApiError:
+    async def _finish_failure(self, owner: str, id: str, late: type[Conflict]) -> ApiError:
         row = await self._database.one(_STATUS, (owner, id))
-        return not_found("Response", id) if row is None else Conflict(f"Response '{id}' is {row[0]} already.")
+        return not_found("Response", id) if row is None else late(f"Response '{id}' is {row[0]} already.")
 
 
 def find_sql(count: int) -> str:

@@ -17,11 +17,12 @@ from antiphon.stores.table import Table
 RUNS = Table("runs")
 PARTS = Table("journal_parts")
 
-GATHER_S_EACH: Final = 0.00015
+GATHER_S_EACH: Final = 0.0003
 """For how long parts of journals are gathered, for each live run: so a commit has about as much to do at any load."""
 GATHER_S_MIN: Final = 0.001
-"""What is gathered for less than that is gathered for a turn of the event loop: a timer would be later than that."""
+"""What would be gathered for less than that is not gathered: a timer would be later than that."""
 PURGED_AT_ONCE: Final = 500
+_LOST: Final = "The run belongs to another worker by now."
 
 _INSERT = RUNS.insert("id, host, worker, attempts, watched, cancelled, body")
 _END = RUNS.delete("id = ? AND worker = ?")
@@ -88,6 +89,7 @@ class Runs:
         self.live: set[str] = set()
         self._gather_s = gather_s
         self._gathered: list[_Part] = []
+        self._loop: asyncio.AbstractEventLoop | None = None  # to ask for it costs a system call: not for each part
         self._flushes: set[asyncio.Task[None]] = set()
 
     def begun(self, owner: str, id: str, run: RunRow) -> Statement:
@@ -100,19 +102,21 @@ class Runs:
         return Statement(_END, (owner, id, self.worker), 1)
 
     async def keep(self, owner: str, id: str, part: bytes) -> None:
-        """Adds a part to the journal of this worker's run, in one transaction with those of other runs.
+        """Adds a part to the journal of this worker's run; where many are live, with theirs in one transaction.
 
         Raises `RunLost` if the run is another worker's by now.
         """
-        loop = asyncio.get_running_loop()
+        statement = Statement(_PART, (part, owner, id, self.worker), 1)
+        delay_s = min(self._gather_s, len(self.live) * GATHER_S_EACH)
+        if delay_s < GATHER_S_MIN:
+            await self._keep_at_once(statement)
+            return
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
         if not self._gathered:
-            delay_s = min(self._gather_s, len(self.live) * GATHER_S_EACH)
-            if delay_s < GATHER_S_MIN:
-                loop.call_soon(self._flush)
-            else:
-                loop.call_later(delay_s, self._flush)
-        kept = loop.create_future()
-        self._gathered.append((Statement(_PART, (part, owner, id, self.worker), 1), kept))
+            self._loop.call_later(delay_s, self._flush)
+        kept = self._loop.create_future()
+        self._gathered.append((statement, kept))
         await kept
 
     async def find(self, owner: str, id: str) -> RunRow | None:
@@ -198,6 +202,12 @@ class Runs:
 
     # ------------------------------------------------------------ parts of journals
 
+    async def _keep_at_once(self, statement: Statement) -> None:
+        try:
+            await self._database.transaction((statement,))
+        except Mismatch as error:
+            raise RunLost(_LOST) from error
+
     def _flush(self) -> None:
         parts, self._gathered = self._gathered, []
         task = asyncio.ensure_future(self._store(parts))
@@ -211,7 +221,7 @@ class Runs:
                 await self._database.transaction([statement for statement, _ in parts])
             except Mismatch as error:
                 _, kept = parts.pop(error.index)
-                _tell(kept, RunLost("The run belongs to another worker by now."))
+                _tell(kept, RunLost(_LOST))
                 continue
             except ApiError as error:
                 for _, kept in parts:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -90,7 +91,7 @@ class Sqlite:
                 self._writing.execute("PRAGMA synchronous = OFF")
             self._reading = self._long = self._writing
             if path is not None:
-                self._writing.execute("PRAGMA journal_mode = WAL")
+                _keep_log(self._writing)
                 self._writing.execute("PRAGMA wal_autocheckpoint = 0")
                 self._writing.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_MAX}")
                 self._writing.execute("PRAGMA busy_timeout = 0")
@@ -177,8 +178,9 @@ class Sqlite:
         loop = asyncio.get_running_loop()
         group = self._gathered[:GROUP_MAX]
         outcomes: list[Outcome]
+        log_bytes = 0
         try:
-            self._check_files()
+            log_bytes = self._check_files()
             outcomes = run_group(self._writing, [write.statements for write in group])
         except Unavailable as error:
             outcomes = [error for _ in group]
@@ -187,7 +189,6 @@ class Sqlite:
                 loop.call_later(_BUSY_PAUSE_S, self._commit)
                 return
             outcomes = [translate(error) for _ in group]
-        log_bytes = 0 if self._log is None else _inode_and_size(self._log)[1]
         del self._gathered[: len(group)]
         self._acknowledge(list(zip(group, outcomes, strict=True)))
         if self._log is not None and log_bytes > self._log_bytes_max:
@@ -196,13 +197,18 @@ class Sqlite:
         elif self._gathered:
             loop.call_soon(self._commit)
 
-    def _check_files(self) -> None:
-        """Raises `Unavailable` if the log is not the one that is open: SQLite would write on into a nameless file."""
-        if self._log is not None:
-            inode, _ = _inode_and_size(self._log)
-            self._inode = self._inode or inode
-            if inode != self._inode:
-                raise Unavailable("The database is not available: its files were removed or replaced.")
+    def _check_files(self) -> int:
+        """The size of the log.
+
+        Raises `Unavailable` if it is not the one that is open: SQLite would write on into a nameless file.
+        """
+        if self._log is None:
+            return 0
+        inode, size_bytes = _inode_and_size(self._log)
+        self._inode = self._inode or inode
+        if inode != self._inode:
+            raise Unavailable("The database is not available: its files were removed or replaced.")
+        return size_bytes
 
     def _acknowledge(self, results: list[_Result]) -> None:
         if self._log is None or not self._full:
@@ -247,6 +253,8 @@ class Sqlite:
 def run_group(connection: sqlite3.Connection, group: Sequence[Sequence[Statement]]) -> list[Outcome]:
     """Runs transactions in one commit; each succeeds or fails by itself. Raises if it cannot begin."""
     connection.execute("BEGIN IMMEDIATE")
+    if len(group) == 1:
+        return [_finish(connection, group[0])]
     outcomes: list[Outcome] = []
     try:
         for statements in group:
@@ -267,7 +275,15 @@ def run_group(connection: sqlite3.Connection, group: Sequence[Sequence[Statement
 def _run_alone(connection: sqlite3.Connection, statements: Sequence[Statement]) -> Outcome:
     try:
         connection.execute("BEGIN IMMEDIATE")
-        outcome = _run(connection, statements)
+    except sqlite3.Error as error:
+        return translate(error)
+    return _finish(connection, statements)
+
+
+def _finish(connection: sqlite3.Connection, statements: Sequence[Statement]) -> Outcome:
+    """Runs a transaction that has begun, and commits it."""
+    outcome = _run(connection, statements)
+    try:
         if not isinstance(outcome, Exception):
             connection.execute("COMMIT")
             return outcome
@@ -325,6 +341,20 @@ def _connect(path: Path | None, opened: contextlib.ExitStack) -> sqlite3.Connect
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection
+
+
+def _keep_log(connection: sqlite3.Connection) -> None:
+    """Gives the file a write-ahead log. Of processes that make it at once, SQLite lets the others fail, not wait."""
+    until_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if not _is(error, sqlite3.SQLITE_BUSY) or time.monotonic() > until_s:
+                raise
+            time.sleep(_BUSY_PAUSE_S)
+        else:
+            return
 
 
 def _read(connection: sqlite3.Connection, sql: str, params: Params) -> list[Row]:

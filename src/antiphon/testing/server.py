@@ -9,6 +9,7 @@ Either way it is a real server on a real socket, since in-process transports buf
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,10 +21,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import uvicorn
 from msgspec import Struct
 
-from antiphon import app, config
+from antiphon import config, serving
 from antiphon.testing import rules
 
 START_S = 20.0
@@ -117,7 +117,7 @@ def running(settings: Mapping[str, Any], folder: Path, *, process: bool = False)
 
 @contextmanager
 def _thread(file: Path) -> Iterator[Server]:
-    server = uvicorn.Server(app.options(config.load(file, {})))
+    server = serving.Server(config.load(file, {}))
     thread = threading.Thread(target=server.run, name="antiphon", daemon=True)
     thread.start()
     _until(lambda: server.started or not thread.is_alive())
@@ -129,7 +129,7 @@ def _thread(file: Path) -> Iterator[Server]:
         _until(lambda: running.ask("GET", "/ready").status == 200)
         yield running
     finally:
-        server.should_exit = True
+        server.handle_exit(signal.SIGTERM, None)
         thread.join(START_S)
 
 

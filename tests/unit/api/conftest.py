@@ -16,6 +16,7 @@ from antiphon.api.sse import KeepAlive
 from antiphon.api.tasks import Tasks
 from antiphon.clock import replay_clock
 from antiphon.config import Config
+from antiphon.drain import Drain
 from antiphon.ids import replayable_ids
 from antiphon.replay.llama_stack import NumberedIds
 from antiphon.telemetry import Telemetry
@@ -154,6 +155,7 @@ def services(ended: list[Any]) -> Services:
         jobs=None,
         test_ids=NumberedIds(),
         tasks=Tasks(),
+        drain=Drain(0),
         alive=KeepAlive(15),
         idempotency=None,
         once=None,

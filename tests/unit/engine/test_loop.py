@@ -144,3 +144,17 @@ async def test_calls_are_returned_and_the_response_is_complete(bench):
     response = await bench.response(input="hi", tools=[{"type": "function", "name": "f"}])
     assert response.status == "completed"
     assert (response.output[0].name, response.output[0].call_id) == ("f", "c1")
+
+
+async def test_what_the_model_says_last_is_handed_on_with_the_end(bench):
+    bench = bench(Script([[Text("first ")], [Text("last"), Finish("stop")]]))
+    batches = perform(bench.engine, await bench.prepared(input="hi"), patience_s=None, shown=True)
+    handed_on = [types(batch) async for batch in batches]
+    assert [len(batch) for batch in handed_on[:2]] == [2, 3]
+    assert handed_on[2] == [
+        "response.output_text.delta",
+        "response.output_text.done",
+        "response.content_part.done",
+        "response.output_item.done",
+        "response.completed",
+    ]

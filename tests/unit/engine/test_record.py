@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from antiphon.engine.perform import perform
-from antiphon.errors import NotFound, Unavailable, Upstream
+from antiphon.errors import NotFound, RunLost, Unavailable, Upstream
 from antiphon.models.base import Finish, Text
 from antiphon.stores.responses import Responses
 from antiphon.testing.provider import Script, text
@@ -91,3 +91,19 @@ async def test_an_end_that_was_stored_after_all_is_no_failure(bench):
     response = await bench.response(input="hi")
     assert response.status == "completed"
     assert await bench.engine.responses.get("me", response.id) == response
+
+
+class TakenMeanwhile(Responses):
+    """Responses whose run another worker ends in the moment before this one does, with another answer."""
+
+    async def finish(self, owner, response, journal, *, turn=None, ended=None):
+        await self._database.execute("UPDATE responses SET status = 'completed', journal = ?", (b"another's",))
+        await self._database.execute("DELETE FROM runs")
+        await super().finish(owner, response, journal, turn=turn, ended=ended)
+
+
+async def test_an_end_that_another_worker_stored_is_not_this_ones(bench):
+    bench = bench()
+    bench.engine = replace(bench.engine, responses=TakenMeanwhile(bench.engine.responses._database))
+    with pytest.raises(RunLost):
+        await bench.response(input="hi")
