@@ -345,8 +345,10 @@ class Clients:
                 got = await socket.receive(SILENCE_S)
                 if got.type != aiohttp.WSMsgType.TEXT:
                     break
-                if told.id is None and json.loads(got.data)["type"] == "error":
-                    if json.loads(got.data)["status"] not in (429, 503):
+                event = json.loads(got.data)
+                if event["type"] == "error":
+                    refusal = Answer(event["status"], got.data.encode())
+                    if not self.refused(refusal):
                         self.ledger.problems.append(f"{told.tag}: {got.data}")
                     return
                 if self.ledger.frame(told, got.data.encode()):

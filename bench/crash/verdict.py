@@ -317,7 +317,13 @@ class Verdict:
 
 def _is_excused(one: Asked, next: Asked, down: Sequence[Down]) -> bool:
     until_s = next.began_s if one.ended_s is None else min(next.began_s, one.ended_s + COMMIT_S_MAX)
-    return any(each.process == one.process and one.began_s - LAG_S <= each.at_s <= until_s for each in down)
+    # A process that was frozen works for another moment before it learns that it was given up.
+    since_s = one.began_s - LAG_S
+    return any(
+        each.process == one.process and max(each.at_s, (each.thawed_s or 0) + COMMIT_S_MAX) >= since_s
+        for each in down
+        if each.at_s <= until_s
+    )
 
 
 def _is_resumed(kept: Body) -> bool:
