@@ -85,6 +85,7 @@ class Clients:
                 await asyncio.sleep(PAUSE_S)
                 continue
             if answer.status in allowed:
+                self.ledger.answers += 1
                 return answer
             if not self.refused(answer):
                 raise Refused(f"{method} {path}: {answer.status} {answer.raw[:400]!r}")
@@ -248,6 +249,7 @@ class Clients:
         await asyncio.sleep(self.chance.random() * 0.5)
         told.deleted = True
         await self.ask("DELETE", f"/responses/{told.id}", allowed=(200, 404))
+        told.gone = True
 
     async def socket(self) -> None:
         """A few turns over a WebSocket; one that breaks off is read on over HTTP."""
@@ -343,8 +345,10 @@ class Clients:
                 got = await socket.receive(SILENCE_S)
                 if got.type != aiohttp.WSMsgType.TEXT:
                     break
-                if told.id is None and json.loads(got.data)["type"] == "error":
-                    if json.loads(got.data)["status"] not in (429, 503):
+                event = json.loads(got.data)
+                if event["type"] == "error":
+                    refusal = Answer(event["status"], got.data.encode())
+                    if not self.refused(refusal):
                         self.ledger.problems.append(f"{told.tag}: {got.data}")
                     return
                 if self.ledger.frame(told, got.data.encode()):

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from clients import busy
-from fleet import Fleet
+from fleet import Fleet, Member
 from ledger import Ledger
 from stage import Plan, staged
 from verdict import Verdict
@@ -37,6 +37,10 @@ LOAD = {
 """How many clients do what."""
 WHILE_STARTING = 0.15
 """How often a process is killed that is not up yet."""
+ANSWERS_MIN = 15
+"""Clients get so many answers between two kills, except while processes start: a slow machine has to serve, too."""
+LAST_ONE = 0.1
+"""How often the last process of several that answers is killed as well."""
 STUCK_S = 120.0
 """How long a client may take to finish what it is about."""
 
@@ -48,7 +52,7 @@ async def crash(plan: Plan) -> Verdict:
         clients, fleet = stage.clients, stage.fleet
         acts = [getattr(clients, name) for name, count in LOAD.items() for _ in range(count)]
         tasks = [asyncio.create_task(busy(clients, act)) for act in acts]
-        await _kill(plan, fleet)
+        await _kill(plan, fleet, clients.ledger)
         await fleet.all_ready()
         clients.stopped = True
         _, stuck = await asyncio.wait(tasks, timeout=STUCK_S)
@@ -67,13 +71,21 @@ async def crash(plan: Plan) -> Verdict:
     return found
 
 
-async def _kill(plan: Plan, fleet: Fleet) -> None:
-    chance = fleet.chance
+def _victims(fleet: Fleet, *, early: bool, last: bool) -> list[Member]:
+    """Who may be next. A fleet that is killed faster than it starts would show nothing: mostly, one goes on."""
+    answering = sum(each.ready and not each.frozen for each in fleet.members)
+    few = answering < 2 and not last and len(fleet.members) > 1
+    return [each for each in fleet.members if not each.frozen and (early if not each.ready else not few)]
+
+
+async def _kill(plan: Plan, fleet: Fleet, ledger: Ledger) -> None:
+    chance, answers = fleet.chance, 0
     while len(fleet.down) < plan.kills:
-        early = chance.random() < WHILE_STARTING
+        early, last = chance.random() < WHILE_STARTING, chance.random() < LAST_ONE
         await asyncio.sleep(chance.random() * plan.pause_s_max)
-        while not (some := [each for each in fleet.members if not each.frozen and (early or each.ready)]):
+        while not (some := _victims(fleet, early=early, last=last)) or ledger.answers < answers:
             await asyncio.sleep(chance.random() * 0.1)
+        answers = ledger.answers + (0 if early else ANSWERS_MIN)
         member = chance.choice([each for each in some if each.ready != early] or some)
         if member.ready and chance.random() < plan.frozen_share:
             fleet.freeze(member)

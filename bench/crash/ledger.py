@@ -16,7 +16,7 @@ class Told:
 
     `id` is there once it was acknowledged, `final` once its end was, at `ended_s`. `frames` are the events of its
     stream, as bytes without framing, in the order of their numbers from 0; `broken_s` is when it broke off, until it
-    goes on.
+    goes on. `deleted` says that its deletion was asked for, `gone` that it was acknowledged.
     """
 
     tag: str
@@ -28,6 +28,7 @@ class Told:
     ended_s: float | None = None
     broken_s: float | None = None
     deleted: bool = False
+    gone: bool = False
     cancelled: bool = False
 
     def ends(self, response: dict[str, Any]) -> None:
@@ -48,6 +49,7 @@ class Ledger:
     problems: list[str] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
     requests: int = 0
+    answers: int = 0
     broken: int = 0
     reconnections: int = 0
     gaps_s: list[float] = field(default_factory=list)
@@ -78,6 +80,7 @@ class Ledger:
             if told.id not in (None, event["response"]["id"]):
                 self.problems.append(f"{told.tag}: {told.id} became {event['response']['id']}")
             told.id = event["response"]["id"]
+        self.answers += event["type"] in TERMINAL
         if event["type"] in TERMINAL:
             told.ends(event["response"])
             return True

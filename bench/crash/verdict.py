@@ -28,6 +28,8 @@ AT_ONCE = 8
 
 OURS = ("antiphon", "uvicorn")
 """Loggers whose errors are ours. procrastinate's tasks end in one each when their process was frozen."""
+GIVEN_UP = "its worker died in each of"
+"""Why a job ends that has lost too many processes."""
 GREETING = ("Antiphon ", "Database ", "Model host ")
 """What a process says before its log begins."""
 
@@ -108,7 +110,7 @@ class Verdict:
                 continue
             kept = self.kept.get(told.id)
             if told.deleted:
-                if kept is not None:
+                if told.gone and kept is not None:
                     self.problems.append(f"{told.tag} {told.id}: deleted and there again")
             elif kept is None:
                 lost += 1
@@ -266,7 +268,7 @@ class Verdict:
     # ------------------------------------------------------------ what servers say
 
     def _logs(self) -> None:
-        taken_s = errors = foreign = runs = 0
+        taken_s = errors = foreign = given_up = runs = 0
         for member in self.fleet.members:
             for line in self.fleet.log(member.number).read_text(errors="replace").splitlines():
                 if not line.startswith("{"):
@@ -279,6 +281,8 @@ class Verdict:
                     continue
                 if said.get("level") in ("error", "critical") and not said["logger"].startswith(OURS):
                     foreign += 1
+                elif str(said.get("reason")).startswith(GIVEN_UP):
+                    given_up += 1
                 elif said.get("level") in ("error", "critical"):
                     errors += 1
                     self.problems.append(f"log of process {member.number}: {line[:2000]}")
@@ -286,6 +290,7 @@ class Verdict:
                     taken_s += 1
                     runs += said.get("runs", 0)
         self.figures["take-overs, runs taken over"] = f"{taken_s}, {runs}"
+        self.figures["jobs given up, and put again by a sweep"] = given_up
         self.figures["errors in logs, of libraries"] = f"{errors}, {foreign}"
 
     # ------------------------------------------------------------ inside
@@ -312,7 +317,13 @@ class Verdict:
 
 def _is_excused(one: Asked, next: Asked, down: Sequence[Down]) -> bool:
     until_s = next.began_s if one.ended_s is None else min(next.began_s, one.ended_s + COMMIT_S_MAX)
-    return any(each.process == one.process and one.began_s - LAG_S <= each.at_s <= until_s for each in down)
+    # A process that was frozen works for another moment before it learns that it was given up.
+    since_s = one.began_s - LAG_S
+    return any(
+        each.process == one.process and max(each.at_s, (each.thawed_s or 0) + COMMIT_S_MAX) >= since_s
+        for each in down
+        if each.at_s <= until_s
+    )
 
 
 def _is_resumed(kept: Body) -> bool:
