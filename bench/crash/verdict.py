@@ -21,6 +21,7 @@ QUIET_S_MAX = 45.0
 """Within that time after the last kill everything has to have come to its end."""
 LAG_S = 0.3
 """How much later the model host may notice what was asked before a kill."""
+NEAR_S = 10.0
 COMMIT_S_MAX = 1.0
 """How long after its last byte a model call may still be lost with its process."""
 SDK_CHECKED_MAX = 150
@@ -255,7 +256,8 @@ class Verdict:
                 again += 1
                 finished_again += one.ended_s is not None
                 if not _is_excused(one, next, self.fleet.down):
-                    self.problems.append(f"{tag}: its {step} was paid twice without need: {one}, {next}")
+                    near = [each for each in self.fleet.down if abs(each.at_s - one.began_s) < NEAR_S]
+                    self.problems.append(f"{tag}: its {step} was paid twice without need: {one}, {next}; {near}")
         for told in self.ledger.told:
             for call in by_step[(told.tag, "answer")]:
                 if told.ended_s is not None and call.began_s > told.ended_s + LAG_S:
@@ -316,13 +318,17 @@ class Verdict:
 
 
 def _is_excused(one: Asked, next: Asked, down: Sequence[Down]) -> bool:
+    """Whether the process of the first call went down before what it got was kept.
+
+    A process that was frozen works for another moment before it learns that it was given up: then either call is its.
+    """
     until_s = next.began_s if one.ended_s is None else min(next.began_s, one.ended_s + COMMIT_S_MAX)
-    # A process that was frozen works for another moment before it learns that it was given up.
-    since_s = one.began_s - LAG_S
-    return any(
-        each.process == one.process and max(each.at_s, (each.thawed_s or 0) + COMMIT_S_MAX) >= since_s
+    killed = any(each.process == one.process and one.began_s - LAG_S <= each.at_s <= until_s for each in down)
+    return killed or any(
+        each.thawed_s is not None and each.at_s <= call.began_s + LAG_S <= each.thawed_s + COMMIT_S_MAX
+        for call in (one, next)
         for each in down
-        if each.at_s <= until_s
+        if each.process == call.process
     )
 
 

@@ -21,6 +21,7 @@ from antiphon.engine.restore import kept
 from antiphon.engine.run import Engine, Progress, Run, commands
 from antiphon.engine.state import Outcome
 from antiphon.errors import ApiError, Conflict, NotFound, RateLimited, RunLost
+from antiphon.stores.conversations import held
 from antiphon.stores.responses import Turn
 from antiphon.stores.runs import RunRow
 from antiphon.stores.signals import QUEUE
@@ -116,6 +117,8 @@ async def pass_on(
 async def _begin(engine: Engine, run: Run, row: RunRow) -> None:
     response = run.response
     also = [engine.runs.begun(run.owner, response.id, row)]
+    if run.conversation is not None:  # from here on the claim lasts for as long as the run
+        also.append(held(run.owner, run.conversation, response.id))
     head = journal.encode(_journal(run, []))
     await engine.responses.begin(run.owner, response, run.input, journal=head, also=also)
 

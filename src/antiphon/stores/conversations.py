@@ -33,6 +33,7 @@ _FREE = (
     "AND responses.status IN ('queued', 'in_progress'))))"
 )
 _CLAIM = CONVERSATIONS.update("turn = ?, turn_worker = ?", f"id = ? AND {_FREE}")
+_HOLD = CONVERSATIONS.update("turn_worker = turn_worker", "id = ? AND turn = ?")
 _RELEASE = CONVERSATIONS.update("turn = NULL, turn_worker = NULL", "id = ? AND turn = ?")
 _ITEM = ITEMS.select("body", "container = ? AND id = ?")
 _DELETE_ITEM = ITEMS.delete("container = ? AND id = ?")
@@ -150,6 +151,11 @@ class Conversations:
             await self._database.transaction(statements)
         except Mismatch as error:
             raise not_found("Conversation", id) from error
+
+
+def held(owner: str, id: str, turn_id: str) -> Statement:
+    """The statement that does nothing, provided that a turn has its claim: part of the transaction that begins it."""
+    return Statement(_HOLD, (owner, id, turn_id), 1)
 
 
 def turn_statements(owner: str, id: str, turn_id: str, *, pairs: Sequence[Encoded]) -> list[Statement]:

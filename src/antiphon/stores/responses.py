@@ -110,7 +110,7 @@ class Responses:
         """Stores a response that begins, with its input items and whatever else the transaction should do.
 
         `journal` is what a reader needs to know before the first part is there. Raises `InvalidRequest` if two items
-        share an id.
+        share an id, `Conflict` if a turn's claim that it depends on is gone.
         """
         pairs = rows_of.encoded(input)
         conversation = response.conversation
@@ -134,6 +134,10 @@ class Responses:
                 raise Conflict(f"A response with id '{response.id}' exists already.") from error
             twice = rows_of.first_duplicate(pairs)
             raise InvalidRequest(f"The input has two items with id '{twice}'; remove one.", param="input") from error
+        except Mismatch as error:  # what it depends on is not so any longer: so far that is a turn's claim
+            if not isinstance(conversation, ConversationRef):
+                raise
+            raise await append_failure(self._database, owner, conversation.id, pairs=()) from error
 
     async def finish(
         self,

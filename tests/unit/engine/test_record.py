@@ -4,7 +4,8 @@ import pytest
 from msgspec.structs import replace
 
 from antiphon.engine.perform import perform
-from antiphon.errors import NotFound, RunLost, Unavailable, Upstream
+from antiphon.engine.record import enqueue
+from antiphon.errors import Conflict, NotFound, RunLost, Unavailable, Upstream
 from antiphon.models.base import Finish, Text
 from antiphon.stores.responses import Responses
 from antiphon.testing.provider import Script, text
@@ -107,3 +108,22 @@ async def test_an_end_that_another_worker_stored_is_not_this_ones(bench):
     bench.engine = replace(bench.engine, responses=TakenMeanwhile(bench.engine.responses._database))
     with pytest.raises(RunLost):
         await bench.response(input="hi")
+
+
+@pytest.mark.parametrize("background", [False, True])
+async def test_a_turn_whose_claim_was_given_to_another_does_not_begin(bench, background):
+    """Its process was frozen between the claim and its first commit."""
+    bench = bench()
+    conversation = await bench.conversation()
+    run = await bench.prepared(input="late", conversation=conversation, background=background)
+    await bench.engine.conversations.release("me", conversation, run.response.id)
+    other = await bench.prepared(input="first", conversation=conversation)
+    with pytest.raises(Conflict) as late:
+        await (
+            enqueue(bench.engine, run) if background else anext(perform(bench.engine, run, patience_s=None, shown=True))
+        )
+    assert late.value.code == "conversation_locked"
+    with pytest.raises(NotFound):
+        await bench.engine.responses.get("me", run.response.id)
+    assert [batch async for batch in perform(bench.engine, other, patience_s=None, shown=True)]
+    assert len(await bench.engine.conversations.history("me", conversation)) == 2
