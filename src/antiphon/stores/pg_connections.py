@@ -19,7 +19,8 @@ _STATEMENT_CACHE: Final = 512
 
 FOREIGN: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, ValueError)
 """What the driver raises. `OSError` covers timeouts; `ValueError`, values that it cannot encode."""
-_DUPLICATE: Final = "23505"
+_DUPLICATE: Final = frozenset({"23505", "42710", "42P07"})
+"""A row with the same key; of two that create one table at once, PostgreSQL tells the second so in three ways."""
 READ_ONLY: Final = "25006"
 """The code of what a server refuses that only copies another: the next connection may find the other."""
 _GONE: Final = {
@@ -161,4 +162,4 @@ def failure_of(code: str, text: str, index: int) -> Exception:
     """Why a transaction came to nothing, for what the statement at `index` met."""
     if code == MISMATCH:
         return Mismatch(index, int(text))
-    return Duplicate(index) if code == _DUPLICATE else failure(code, text)
+    return Duplicate(index) if code in _DUPLICATE else failure(code, text)
