@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from antiphon.exchange import Timeouts
+from antiphon.knowledge import FileSearchConfig, VectorStoresConfig
 from antiphon.limits import Background, BatchesConfig, JobsConfig, Limits, TimeoutsConfig
 from antiphon.presets import DEFAULT_QUIRKS, PRESETS, Preset, Quirks
 from antiphon.settings import (
@@ -172,6 +173,8 @@ class Config(Struct, frozen=True, kw_only=True):
     timeouts: Annotated[TimeoutsConfig, Meta(description="How long hosts and clients may take.")] = TimeoutsConfig()
     jobs: Annotated[JobsConfig, Meta(description="Work beside requests.")] = JobsConfig()
     batches: Annotated[BatchesConfig, Meta(description="Batches of requests.")] = BatchesConfig()
+    vector_stores: Annotated[VectorStoresConfig, Meta(description="Vector stores.")] = VectorStoresConfig()
+    file_search: Annotated[FileSearchConfig, Meta(description="The tool `file_search`.")] = FileSearchConfig()
     response_patience_s: Annotated[
         float,
         Meta(ge=0, description="How long a response waits for its host's rejection before its stream begins."),

@@ -1,0 +1,44 @@
+"""Settings of what the server knows: how files are parsed, indexed, searched, and shown to a model."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+
+class ParsingConfig(Struct, frozen=True, kw_only=True):
+    """Files are read in a process of their own, within these bounds."""
+
+
+class IndexConfig(Struct, frozen=True, kw_only=True):
+    """An index that vector stores can be kept in."""
+
+    kind: Annotated[
+        str, Meta(description="`embedded` (in the database), `postgres`, `qdrant`, or a plug-in's name.")
+    ] = "embedded"
+
+
+class SearchConfig(Struct, frozen=True, kw_only=True):
+    """How vector stores are searched where the request does not say."""
+
+    mode: Annotated[Literal["semantic", "keyword", "hybrid"], Meta(description="By meaning, by words, or both.")] = (
+        "hybrid"
+    )
+
+
+class VectorStoresConfig(Struct, frozen=True, kw_only=True):
+    """`/v1/vector_stores`: which index and which embedding model, and how files are ingested."""
+
+    index: Annotated[str, Meta(description="The index of new stores, of those in `indexes`; empty: the database.")] = ""
+    indexes: Annotated[dict[str, IndexConfig], Meta(description="Indexes by name (`provider_id`).")] = msgspec.field(
+        default_factory=dict
+    )
+    embedding_model: Annotated[
+        str, Meta(description="Embeds new stores; empty: the only embedding model there is, or none.")
+    ] = ""
+    parsing: Annotated[ParsingConfig, Meta(description="How files are read.")] = ParsingConfig()
+    search: Annotated[SearchConfig, Meta(description="How stores are searched.")] = SearchConfig()
+
+
+class FileSearchConfig(Struct, frozen=True, kw_only=True):
+    """The `file_search` tool: what a model is told of it and of what it finds."""

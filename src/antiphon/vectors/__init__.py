@@ -1,0 +1,1 @@
+"""Documents become chunks, chunks become vectors and postings, and a question becomes hits."""
