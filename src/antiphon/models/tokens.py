@@ -41,25 +41,25 @@ def count_tokens(request: ModelRequest) -> int:
     body = chat_request(request, OPENAI_QUIRKS)
     total = ANSWER_TOKENS + sum(_message(message) for message in body["messages"])
     if tools := body.get("tools"):
-        total += FUNCTIONS_TOKENS + sum(FUNCTION_TOKENS + _text(_json(tool["function"])) for tool in tools)
+        total += FUNCTIONS_TOKENS + sum(FUNCTION_TOKENS + text_tokens(_json(tool["function"])) for tool in tools)
     if form := body.get("response_format", {}).get("json_schema"):
-        total += _text(_json(form))
+        total += text_tokens(_json(form))
     return total
 
 
 def _message(message: dict[str, Any]) -> int:
     total = MESSAGE_TOKENS + 1  # its role is one token
     content = message["content"]
-    total += _text(content) if isinstance(content, str) else sum(_part(part) for part in content)
+    total += text_tokens(content) if isinstance(content, str) else sum(_part(part) for part in content)
     for call in message.get("tool_calls", ()):
-        total += CALL_TOKENS + _text(call["function"]["name"]) + _text(call["function"]["arguments"])
+        total += CALL_TOKENS + text_tokens(call["function"]["name"]) + text_tokens(call["function"]["arguments"])
     return total
 
 
 def _part(part: dict[str, Any]) -> int:
     match part:
         case {"type": "text", "text": text}:
-            return _text(text)
+            return text_tokens(text)
         case {"type": "image_url", "image_url": image}:
             return IMAGE_TOKENS[image.get("detail", "auto")]
         case {"type": "input_audio", "input_audio": {"data": data}} | {"type": "file", "file": {"file_data": data}}:
@@ -67,7 +67,7 @@ def _part(part: dict[str, Any]) -> int:
     return 0
 
 
-def _text(text: str) -> int:
+def text_tokens(text: str) -> int:
     """In slices: the tokenizer holds the interpreter, and at a cut some token is counted twice at most."""
     tokenizer = _tokenizer()
     if tokenizer.cache_len > CACHED_TEXTS_MAX:  # it keeps what it has seen

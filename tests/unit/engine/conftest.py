@@ -11,7 +11,7 @@ from antiphon.engine.prepare import prepare
 from antiphon.engine.run import Caller, Engine, Run
 from antiphon.engine.seal import Sealer
 from antiphon.ids import random_id
-from antiphon.limits import Background, Limits
+from antiphon.limits import Background, Limits, TimeoutsConfig
 from antiphon.models.base import NO_ACCESS, ModelRequest
 from antiphon.models.catalog import Catalog
 from antiphon.stores.conversations import Conversations
@@ -73,7 +73,7 @@ async def bench() -> Callable[..., Bench]:
     database = open_sqlite(None)
     await migrate(database, migrations())
 
-    def make(*scripts: object, background: Background | None = None, **limits: int) -> Bench:
+    def make(*scripts, background: Background | None = None, tools=None, timeouts=None, **limits: int) -> Bench:
         provider = ScriptedProvider(*scripts)
         host = Host(name="host", base_url="http://127.0.0.1:1/v1", list_models=False)
         engine = Engine(
@@ -87,6 +87,8 @@ async def bench() -> Callable[..., Bench]:
             new_id=random_id,
             sealer=Sealer(b"secret"),
             limits=Limits(**limits),
+            tools=tools or {},
+            timeouts=timeouts or TimeoutsConfig(),
         )
         return Bench(engine, provider)
 
