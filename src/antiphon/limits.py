@@ -20,9 +20,6 @@ class Limits(Struct, frozen=True, kw_only=True):
         int, Meta(ge=1, description="Model calls of one response; the last is made without the server's tools.")
     ] = 32
     tools_at_once: Annotated[int, Meta(ge=1, description="Calls of one turn that the server runs side by side.")] = 16
-    tool_output_chars_max: Annotated[
-        int, Meta(ge=1000, description="Longest text that a model is told of one call; the rest is cut off.")
-    ] = 200_000
     embedding_inputs_max: Annotated[int, Meta(ge=1, description="Inputs in one embeddings request.")] = 2048
     requests_running_max: Annotated[int, Meta(ge=1, description="Requests of one process at a time.")] = 4096
     idempotent_answer_bytes_max: Annotated[

@@ -82,8 +82,9 @@ class FileSearch:
         for index, result in enumerate(results, 1):
             attributes = _attributes(result)
             shown = f", attributes: {attributes}" if attributes else ""
-            fields = {key: result.get(key) for key in ("file_id", "filename", "score", "text", "similarity")}
-            texts.append(config.result.format(index=index, attributes=shown, **fields))
+            fields = {key: result.get(key) for key in ("file_id", "filename", "score", "text")}
+            near = _inverse_distance(result.get("similarity"))
+            texts.append(config.result.format(index=index, attributes=shown, inverse_distance=near, **fields))
         texts.append(config.footer.format(count=len(results), name=config.name))
         cite = config.cite if results else ""
         texts.append(config.closing.format(query=query, cite=cite))
@@ -179,7 +180,15 @@ def _result(hit: Hit) -> dict[str, Any]:
         "score": hit.score,
         "text": hit.chunk.piece.text,
     }
-    return result
+    return result if hit.similarity is None else result | {"similarity": hit.similarity}
+
+
+def _inverse_distance(similarity: float | None) -> float | None:
+    """1 by the squared distance of two unit vectors, from their cosine; or from the negative squared distance itself."""
+    if similarity is None:
+        return None
+    squared = -similarity if similarity < 0 else 2 - 2 * similarity
+    return 1 / max(squared, 1e-9)
 
 
 def _attributes(result: dict[str, Any]) -> dict[str, Any]:
