@@ -56,8 +56,8 @@ class FileSearchConfig(Struct, frozen=True, kw_only=True):
     result: Annotated[
         str,
         Meta(
-            description="Each result. Fields: {index}, {file_id}, {filename}, {score}, {inverse_distance} (of unit vectors:"
-            " Llama Stack's score), {attributes}, {text}. The marker `<|{file_id}|>` is what a citation is made from."
+            description="Each result. Fields: {index}, {file_id}, {filename}, {score}, {inverse_distance} (of unit"
+            " vectors: Llama Stack's score), {attributes}, {text}. The marker `<|{file_id}|>` is what a citation is made from."
         ),
     ] = "[{index}] document_id: {file_id}, score: {score}{attributes} (cite as <|{file_id}|>)\n{text}\n"
     footer: Annotated[str, Meta(description="After the results. Fields: {name}, {count}.")] = (

@@ -184,7 +184,7 @@ def _result(hit: Hit) -> dict[str, Any]:
 
 
 def _inverse_distance(similarity: float | None) -> float | None:
-    """1 by the squared distance of two unit vectors, from their cosine; or from the negative squared distance itself."""
+    """1 by the squared distance of two unit vectors, from their cosine; or from the negative squared distance."""
     if similarity is None:
         return None
     squared = -similarity if similarity < 0 else 2 - 2 * similarity
