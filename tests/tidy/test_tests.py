@@ -42,6 +42,7 @@ NO_UNIT_TEST = {
     "vectors/base.py": "records and protocols",
     "engine/run.py": "a record",
     "engine/open_items.py": "tests/unit/engine/test_emit.py",
+    "engine/writing.py": "tests/unit/engine/test_emit.py",
     "engine/context.py": "tests/unit/engine/test_prepare.py, test_dispatch.py",
     "tools/base.py": "records and a protocol",
     "tools/offers.py": "tests/unit/tools/test_client.py",
