@@ -15,16 +15,17 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import Struct
 
-from antiphon.engine.journal import Entry, NextCall, Started, ToolEnded, summed
+from antiphon.engine.journal import Announced, Entry, NextCall, Started, ToolEnded, summed
 from antiphon.engine.open_items import OpenCall, fault_of, is_whole
 from antiphon.engine.state import Outcome, Turn, advance
 from antiphon.engine.writing import Ledger, Seal, Writing
 from antiphon.ids import child_id
-from antiphon.models.base import CallArguments, CallStart, Cited, Compacted, Finish, Served, Text, Tokens
+from antiphon.models.base import CallArguments, CallStart, Cited, Compacted, Finish, Function, Served, Text, Tokens
 from antiphon.models.base import Reasoning as ReasoningEvent
 from antiphon.models.base import Refusal as RefusalEvent
 from antiphon.tools.base import Offer, Place, ServerTools
 from antiphon.tools.client import progress
+from antiphon.tools.offers import kind_of
 from antiphon.wire.calls import item_of
 from antiphon.wire.events import (
     Event,
@@ -39,22 +40,21 @@ from antiphon.wire.events import (
     ResponseInProgress,
     ResponseQueued,
 )
-from antiphon.wire.items import (
-    Compaction,
-    FunctionCall,
-    Item,
-    Memory,
-    Status,
-)
+from antiphon.wire.items import ID_PREFIXES, Compaction, FunctionCall, Item, Memory, Status
 from antiphon.wire.responses import IncompleteDetails, Response, ResponseStatus, Usage
+from antiphon.wire.tools import Tool
 
 
 class Running(Struct, frozen=True, kw_only=True):
-    """A call that the server is to run, or runs; `fault` is what the model did wrong, or ""."""
+    """A call that the server is to run, or runs; `fault` is what the model did wrong, or "".
+
+    `prelude`: no model asked for it.
+    """
 
     item: Item
     offer: Offer
     fault: str
+    prelude: bool = False
 
 
 class Emitter:
@@ -64,7 +64,8 @@ class Emitter:
     `response` is the response as it stands; `number` the last event's; `journal` all that was fed; `compacted` what the
     run's context has been compacted to; `steps` how many steps have ended that another one follows; `running` the calls
     whose end is to be fed, by their place in the output; `ran` how many calls the server was asked to run; `turns`
-    how many model calls there were before this one.
+    how many model calls there were before this one; `announced` whether tools did something before the first;
+    `offers` what the model can call by now.
 
     `include` names what of the items the events show; `response` has all of it.
     """
@@ -83,6 +84,7 @@ class Emitter:
         self.journal: list[Entry] = []
         self.running: dict[int, Running] = {}
         self.ran = 0
+        self.announced = False
         self.turns = 0
         self.steps = 0
         self.compacted: str | None = None
@@ -224,33 +226,87 @@ class Emitter:
         self._ledger.finish(output_index, item, out)
 
     def _run(self, call: OpenCall, offer: Offer, out: list[Event]) -> None:
-        """Announces a call that the server runs. One beyond the response's `max_tool_calls` is as if never made."""
+        """Announces a call that the server runs, or asks the client whether it may.
+
+        A call beyond the response's `max_tool_calls` is as if never made.
+        """
         most = self.response.max_tool_calls
-        self._served = True
         if most is not None and self.ran >= most:
+            self._served = True
             return
-        self.ran += 1
-        tool, index = self._tools[call.kind], self._ledger.take_index()
-        call.id = child_id(self.response.id, _CALL_PREFIXES[call.kind], index)
+        tool, index = self._tools[offer.kind], self._ledger.place
+        call.id = child_id(self.response.id, _CALL_PREFIXES[offer.kind], index)
         made = call.made("in_progress")
-        item, fault = tool.begun(made)
+        question = tool.asks(made, offer)
+        if question is not None:
+            self._handed = True
+            self._append(question, out)
+            return
+        item, fault = tool.begun(made, offer)
         memory = Memory(call_id=call.call_id, name=call.name, arguments=made.arguments or "{}", turn=self.turns)
-        item = msgspec.structs.replace(item, memory=memory)
-        self.running[index] = Running(item=item, offer=offer, fault=fault)
+        self.ran += 1
+        self._served = True
+        self._begin(Running(item=msgspec.structs.replace(item, memory=memory), offer=offer, fault=fault), out)
+
+    def _announced(self, event: Announced, out: list[Event]) -> None:
+        """A tool does something before the model is asked; what the model says is counted by itself."""
+        tool = self.response.tools[event.tool]
+        kind = kind_of(tool)
+        if event.known:
+            self.announced = True
+            self._learn(kind, tool, event.tool, item=event.item)
+            return
+        self.announced = True
+        self.steps += 1  # kept before it is run
+        said = self._ledger.said
+        item = self._with_id(event.item)
+        offer = Offer(function=Function(name=""), kind=kind, name="", tool=tool, index=event.tool)
+        self._begin(Running(item=item, offer=offer, fault="", prelude=True), out)
+        self._ledger.said = said
+
+    def _begin(self, running: Running, out: list[Event]) -> None:
+        tool, index, item = self._tools[running.offer.kind], self._ledger.take_index(), running.item
+        self.running[index] = running
         self._ledger.add(index, item, out)
-        out.extend(tool.started(item, Place(item_id=call.id, output_index=index, next_number=self._ledger.next)))
+        place = Place(item_id=item.id or "", output_index=index, next_number=self._ledger.next)
+        out.extend(tool.started(item, place))
 
     def _tool_ended(self, event: ToolEnded, out: list[Event]) -> None:
-        tool = self._tools[self.running[event.output_index].offer.kind]
+        offer = self.running[event.output_index].offer
+        tool = self._tools[offer.kind]
         place = Place(item_id=event.item.id or "", output_index=event.output_index, next_number=self._ledger.next)
         out.extend(tool.ended(event.item, place))
         self._end_run(event.output_index, event.item, out)
+        said = self._ledger.said
+        for item in event.more:
+            self._append(item, out)
+        self._ledger.said = said
+        for item in (event.item, *event.more):
+            self._learn(offer.kind, offer.tool, offer.index, item=item)
         self.steps += 1
+
+    def _append(self, item: Item, out: list[Event]) -> None:
+        """An item that is there at once."""
+        item = self._with_id(item)
+        index = self._ledger.take_index()
+        self._ledger.add(index, item, out)
+        self._ledger.finish(index, item, out)
+
+    def _with_id(self, item: Item) -> Item:
+        """The item with the id of the next place, unless it has one."""
+        id = child_id(self.response.id, ID_PREFIXES[type(item)], self._ledger.place)
+        return item if item.id else msgspec.structs.replace(item, id=id)
+
+    def _learn(self, kind: str, tool: Tool | None, index: int, *, item: Item) -> None:
+        for offer in self._tools[kind].learned(tool, index, item):
+            self.offers[offer.function.name] = offer
 
     def _drop_running(self, out: list[Event]) -> None:
         """Ends calls of which nothing comes any more."""
         for index, running in list(self.running.items()):
-            self._end_run(index, msgspec.structs.replace(running.item, status="incomplete"), out)
+            item = running.item
+            cut_off = hasattr(item, "status")
+            self._end_run(index, msgspec.structs.replace(item, status="incomplete") if cut_off else item, out)
 
     def _end_run(self, output_index: int, item: Item, out: list[Event]) -> None:
         del self.running[output_index]
@@ -337,6 +393,7 @@ class Emitter:
         Started: _started,
         NextCall: _next_call,
         Cited: lambda self, event, out: self._writing.cited(event, out),
+        Announced: _announced,
         ToolEnded: _tool_ended,
     }
 
