@@ -92,10 +92,7 @@ async def record(
         try:
             await batches.aclose()
         finally:
-            if not keeper.insists:
-                engine.runs.live.discard(id)  # before it is given back: from then on it may be live here anew
-            if not ended:
-                await keeper.give_back()
+            await keeper.leave(ended=ended)
 
 
 async def pass_on(
@@ -216,6 +213,13 @@ class _Keeper:
             last = ResponseFailed(sequence_number=last.sequence_number, response=failed)
         self._tell()
         return last
+
+    async def leave(self, *, ended: bool) -> None:
+        """The run is no longer worked on here."""
+        if not self.insists:
+            self._engine.runs.live.discard(self._id)  # before it is given back: from then on it may be live here anew
+        if not ended:
+            await self.give_back()
 
     async def give_back(self) -> None:
         """Lets another worker go on with a run that was closed before its end."""
