@@ -28,6 +28,7 @@ from openai.types import (
     file_create_params,
     file_list_params,
 )
+from openai.types import StaticFileChunkingStrategy as SdkStaticChunking
 from openai.types import conversations as sdk_conversations
 from openai.types import responses as sdk
 from openai.types.chat import ChatCompletion, completion_list_params, completion_update_params
@@ -35,7 +36,7 @@ from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.responses import response_compact_params, response_create_params, response_usage
 from openai.types.shared import Reasoning as SdkReasoning
 
-from antiphon.wire import batches, chat, conversations, embeddings, events, files, items, responses, tools
+from antiphon.wire import batches, chat, chunking, conversations, embeddings, events, files, items, responses, tools
 
 NOT_SERVED = "belongs to what this release does not serve; never sent, and optional in clients' types"
 LATER = "an event of what this release does not serve"
@@ -417,6 +418,7 @@ def against_package() -> list[str]:
         ("expires_after", files.ExpiresAfter, file_create_params.ExpiresAfter),
         ("files list", files.FileListQuery, file_list_params.FileListParams),
         ("embedding", embeddings.CreateEmbedding, embedding_create_params.EmbeddingCreateParams),
+        ("chunking", chunking.StaticChunkingStrategy, SdkStaticChunking),
     ):
         found += differences(where, our_shape(ours), sdk_shape(theirs), required=not where[0].isupper())
     return found
@@ -444,6 +446,9 @@ def against_document(found_in: Document) -> list[str]:
         ("File", files.File, "OpenAIFile"),
         ("create file", files.CreateFile, "CreateFileRequest"),
         ("expires_after", files.ExpiresAfter, "FileExpirationAfter"),
+        ("static chunking", chunking.StaticChunkingStrategy, "StaticChunkingStrategy"),
+        ("static", chunking.StaticChunkingStrategyRequestParam, "StaticChunkingStrategyRequestParam"),
+        ("Static", chunking.StaticChunkingStrategyResponseParam, "StaticChunkingStrategyResponseParam"),
     ):
         found += differences(where, our_shape(ours), found_in.named(name), required=False)
     return found
