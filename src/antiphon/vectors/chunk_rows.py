@@ -5,7 +5,8 @@ that a file of any size leaves without holding the database.
 """
 
 import itertools
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -22,6 +23,8 @@ STEP: Final = 500
 """Rows that one statement reads or removes: a few milliseconds."""
 _FILES_AT_ONCE: Final = 32
 _PLACES_AT_ONCE: Final = 50
+
+EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
 
 Name = tuple[str, str]
 """A file and an attempt of its."""
@@ -51,13 +54,14 @@ class Searched(NamedTuple):
 
 
 class ChunkRows:
-    """The chunks of all owners, one store at a time. `more` are columns of a kind of index's own."""
+    """The chunks of all owners, one store at a time. `more` are an index's own columns, each with its placeholder."""
 
-    def __init__(self, database: Database, more: Sequence[str] = ()) -> None:
-        columns = ", ".join((_COLUMNS, *more))
-        changed = ", ".join(f"{name} = excluded.{name}" for name in columns.split(", ")[4:])
+    def __init__(self, database: Database, more: Mapping[str, str] = EMPTY) -> None:
+        columns = [*_COLUMNS.split(", "), *more]
+        changed = ", ".join(f"{name} = excluded.{name}" for name in columns[4:])
         self._database = database
-        self._columns = columns
+        self._columns = ", ".join(columns)
+        self._marks = ", ".join([*"?" * len(_COLUMNS.split(", ")), *more.values()])
         self._replacing = f" ON CONFLICT {_KEY} DO UPDATE SET {changed}"
 
     def inserts(
@@ -75,7 +79,7 @@ class ChunkRows:
         ]
         for start in range(0, len(rows), INSERT_ROWS_MAX):
             some = rows[start : start + INSERT_ROWS_MAX]
-            sql = CHUNKS.insert(self._columns, len(some)) + self._replacing
+            sql = CHUNKS.insert(self._columns, len(some), marks=self._marks) + self._replacing
             yield Statement(sql, tuple(value for row in some for value in row))
 
     async def add(self, key: Key, name: Name, chunks: Sequence[Chunk], *, more: Sequence[Params] = ()) -> None:
