@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from qdrant_client import AsyncQdrantClient
 
 from antiphon.errors import Unavailable
 from antiphon.knowledge import IndexConfig
@@ -16,6 +17,7 @@ from antiphon.testing import index_suite
 from antiphon.testing.index_suite import KEY, PLAIN, X, chunk, places, vector
 from antiphon.vectors.base import Key, VectorIndex
 from antiphon.vectors.pg_index import PostgresIndex
+from antiphon.vectors.qdrant_index import QdrantIndex
 from antiphon.vectors.sqlite_index import EmbeddedIndex
 
 _COUNT = "SELECT count(*) FROM vector_chunks"
@@ -86,8 +88,10 @@ async def test_large_stores_on_postgres_are_searched_through_a_graph(on_postgres
     key, other = (Key(owner=owner, store="vs_1", dimension=8) for owner in ("ada", "eve"))
     for n in range(50):
         chunks = [chunk(number, "x", chance.standard_normal(8)) for number in range(20)]
-        await exact.add(key, f"file_{n:02}", "1", chunks=chunks)
+        await graph.add(key, f"file_{n:02}", "1", chunks=chunks)
         await exact.add(other, f"file_{n:02}", "1", chunks=chunks)
+    graphs = "SELECT indexname FROM pg_indexes WHERE tablename = 'vector_chunks' AND indexdef LIKE '%hnsw%'"
+    assert await on_postgres.all(graphs) == [("vector_chunks_cosine_8",)]
     whole = {f"file_{n:02}": "1" for n in range(50)}
     for among in (whole, {"file_07": "1"}):
         same = 0
@@ -123,3 +127,31 @@ async def test_postgres_without_pgvector_searches_words_and_says_what_to_do(
         await plain.close()
         await on_postgres.execute("DROP OWNED BY plain")
         await on_postgres.execute("DROP ROLE plain")
+
+
+class InQdrant:
+    """Indexes over one Qdrant in memory, which they share as two processes share a server."""
+
+    def __init__(self) -> None:
+        self._client = AsyncQdrantClient(location=":memory:")
+
+    async def open(self) -> VectorIndex:
+        """Another one."""
+        index = QdrantIndex(None, IndexConfig(url=":memory:"))
+        index._client = self._client
+        return index
+
+    async def count(self) -> int:
+        """Points of all collections."""
+        names = [each.name for each in (await self._client.get_collections()).collections]
+        return sum([(await self._client.count(name)).count for name in names])
+
+
+BY_QDRANT = [case for case in index_suite.CASES if case is not index_suite.equal_scores_are_cut_in_that_order_too]
+"""Which of several equal ones it leaves out is its own matter, and documented."""
+
+
+@pytest.mark.parametrize("case", BY_QDRANT, ids=lambda case: case.__name__)
+async def test_qdrant(case: index_suite.Case) -> None:
+    """Each case of the suite says its own behaviour."""
+    await case(InQdrant())

@@ -1,9 +1,9 @@
 """PostgreSQL's index: vectors by pgvector, words by full-text search, both beside the server's own rows.
 
 Stores of few chunks are compared one by one, exactly; those of many, through an HNSW graph, of which there is one for
-each dimension and metric, made when it is first needed. Words are numbers here too (`words`), so that any language is
-found alike whatever the database's locale: PostgreSQL finds and counts them, and weighs the rows by how rare the words
-are and how long the text is; of the best, bm25 is then computed here, with how often the words come.
+each dimension and metric, made when a store has grown to need it. Words are numbers here too (`words`), so that any
+language is found alike whatever the database's locale: PostgreSQL finds and counts them, and weighs rows by how rare
+words are and how long the text is; of the best, bm25 is then computed here, with how often the words come.
 
 Attempts that do not count are few, and filters are many: a search first goes without the list of attempts and drops
 what does not count; only where too little is left, it goes again with the list.
@@ -56,6 +56,7 @@ _SCORES: Final[dict[Metric, str]] = {
     "squared_distance": "-(distance * distance)",
 }
 _BY_SCORE: Final = 'ORDER BY score DESC, file COLLATE "C", number LIMIT ?'
+_COUNT: Final = f"SELECT count(*) FROM ({CHUNKS.select('1', 'store = ?')} LIMIT ?) AS first"
 _STATISTICS: Final = "count(*), coalesce(avg(length(words)), 0)::float8"
 
 Ask = Callable[[str, Params], Awaitable[list[Row]]]
@@ -93,7 +94,6 @@ class PostgresIndex:
         rows = self._plain
         if key.dimension:
             await self._prepare()
-            await self._graph(key)
             rows = self._with_vectors
         for chunk in chunks:
             if chunk.vector is not None:
@@ -102,6 +102,8 @@ class PostgresIndex:
         bare = [replace(chunk, vector=None) for chunk in chunks]
         await rows.add(key, (file_id, attempt), bare, more=more)
         self._sizes.pop((key.owner, key.store), None)
+        if key.dimension:
+            await self._graph(key)
 
     async def remove(self, key: Key, file_id: str | None = None, *, but: str | None = None) -> None:
         """Removes rows in steps."""
@@ -169,19 +171,24 @@ class PostgresIndex:
         self._ready = True
 
     async def _graph(self, key: Key) -> None:
-        """Sees to the graph of a dimension and metric."""
+        """Sees to the graph of a dimension and metric, once a store is too large to do without.
+
+        To keep it costs 2 ms of the database's CPU for each chunk; to make it, who writes has to wait.
+        """
         known = (key.dimension, key.metric)
-        if known in self._graphs:
+        if known in self._graphs or key.dimension > _HALF_VECTOR_MAX:
             return
+        rows = await self._database.all(_COUNT, (key.owner, key.store, self._exact_rows_max + 1))
+        if rows[0][0] <= self._exact_rows_max:
+            return
+        kind = _kind(key)
+        operators = f"{kind.partition('(')[0]}_{_CLASSES[key.metric]}"
+        with contextlib.suppress(Duplicate):  # another process made it
+            await self._database.execute(
+                f"CREATE INDEX IF NOT EXISTS vector_chunks_{key.metric}_{key.dimension} ON vector_chunks"
+                f" USING hnsw ((embedding::{kind}) {operators}) WHERE dimension = {key.dimension}"
+            )
         self._graphs.add(known)
-        if key.dimension <= _HALF_VECTOR_MAX:
-            kind = _kind(key)
-            operators = f"{kind.partition('(')[0]}_{_CLASSES[key.metric]}"
-            with contextlib.suppress(Duplicate):
-                await self._database.execute(
-                    f"CREATE INDEX IF NOT EXISTS vector_chunks_{key.metric}_{key.dimension} ON vector_chunks"
-                    f" USING hnsw ((embedding::{kind}) {operators}) WHERE dimension = {key.dimension}"
-                )
 
     async def _size(self, key: Key, among: Among) -> Size:
         """Counts the chunks that count, once for each set of attempts."""
@@ -201,6 +208,7 @@ class PostgresIndex:
 
 
 # ---------------------------------------------------------------- SQL
+# What is bound as a text is read once, in a sub-select: as an expression it would be read again for every row.
 
 
 async def _among(ask: Callable[[str, Params, int], Awaitable[list[Row]]], among: Among, count: int) -> list[Row]:
@@ -226,7 +234,7 @@ def _kind(key: Key) -> str:
 
 
 def _exactly(key: Key, wanted: str, where: str, *, params: Params, limit: int) -> tuple[str, Params]:
-    distance = f"file, attempt, number, embedding {_OPERATORS[key.metric]} ?::vector AS distance"
+    distance = f"file, attempt, number, embedding {_OPERATORS[key.metric]} (SELECT ?::vector) AS distance"
     inner = CHUNKS.select(distance, f"store = ? AND dimension = ? AND {where}")
     sql = f"SELECT file, attempt, number, {_SCORES[key.metric]} AS score FROM ({inner}) AS each {_BY_SCORE}"
     return sql, (wanted, key.owner, key.store, key.dimension, *params, limit)
@@ -234,7 +242,7 @@ def _exactly(key: Key, wanted: str, where: str, *, params: Params, limit: int) -
 
 def _by_graph(key: Key, wanted: str, where: str, *, params: Params, limit: int) -> tuple[str, Params]:
     # The dimension stands in the text, so that the planner knows which graph is meant.
-    nearness = f"embedding::{_kind(key)} {_OPERATORS[key.metric]} ?::{_kind(key)}"
+    nearness = f"embedding::{_kind(key)} {_OPERATORS[key.metric]} (SELECT ?::{_kind(key)})"
     inner = CHUNKS.select(
         f"file, attempt, number, {nearness} AS distance", f"store = ? AND dimension = {key.dimension} AND {where}"
     )
@@ -248,16 +256,16 @@ def _by_graph(key: Key, wanted: str, where: str, *, params: Params, limit: int) 
 def _ranked(key: Key, numbers: Sequence[int], size: Size, *, where: str, params: Params) -> tuple[str, Params]:
     """Rows that have any of the words, by bm25 as if each came once, and how many rows have each word."""
     places = range(len(numbers))
-    flags = ", ".join(f"words @@ ?::tsquery AS has{n}" for n in places)
+    flags = ", ".join(f"words @@ (SELECT ?::tsquery) AS has{n}" for n in places)
     matched = CHUNKS.select(
         f"file, attempt, number, terms, length(words) AS length, {flags}",
-        f"store = ? AND words @@ ?::tsquery AND {where}",
+        f"store = ? AND words @@ (SELECT ?::tsquery) AND {where}",
     )
     counted = ", ".join(f"count(*) FILTER (WHERE has{n}) AS rows{n}" for n in places)
     weight = " + ".join(f"has{n}::int * ln(1 + (greatest(? - rows{n}, 0) + 0.5) / (rows{n} + 0.5))" for n in places)
     norm = f"(1 + {K1} * ({1 - B} + {B} * length / ?))"
     sql = (
-        f"WITH matched AS MATERIALIZED ({matched}), counted AS (SELECT {counted} FROM matched)"
+        f"WITH matched AS MATERIALIZED ({matched}), counted AS MATERIALIZED (SELECT {counted} FROM matched)"
         f" SELECT file, attempt, number, terms, {', '.join(f'rows{n}' for n in places)} FROM matched, counted"
         f' ORDER BY ({weight}) / {norm} DESC, file COLLATE "C", number LIMIT ?'
     )
