@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from antiphon.settings import SECRET
+
 
 class ParsingConfig(Struct, frozen=True, kw_only=True):
     """Files are read in a process of their own, within these bounds."""
@@ -19,7 +21,7 @@ class IndexConfig(Struct, frozen=True, kw_only=True):
     url: Annotated[
         str, Meta(description="Where it listens; of `qdrant` also a folder, or `:memory:`. The database's need none.")
     ] = ""
-    key: Annotated[str, Meta(description="Its API key.")] = ""
+    key: Annotated[str, Meta(description="Its API key.", extra=SECRET)] = ""
     memory_bytes_max: Annotated[
         int, Meta(ge=0, description="`embedded`: memory for the latest searched stores, of each process.")
     ] = 1_073_741_824
