@@ -17,6 +17,7 @@ class Limits(Struct, frozen=True, kw_only=True):
         int, Meta(ge=1, description="For each WebSocket: unstored turns that can be continued, and frames that wait.")
     ] = 16 * 1024 * 1024
     embedding_inputs_max: Annotated[int, Meta(ge=1, description="Inputs in one embeddings request.")] = 2048
+    rerank_documents_max: Annotated[int, Meta(ge=1, description="Documents in one rerank request.")] = 1000
     requests_running_max: Annotated[int, Meta(ge=1, description="Requests of one process at a time.")] = 4096
     idempotent_answer_bytes_max: Annotated[
         int, Meta(ge=1, description="Largest answer that is kept for a retry under the same `Idempotency-Key`.")

@@ -16,6 +16,7 @@ from antiphon.api import (
     files,
     inspect,
     models,
+    rerank,
     responses,
     socket,
 )
@@ -38,6 +39,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     chat.list_chat_messages,
     completions.create_completion,
     embeddings.create_embeddings,
+    rerank.create_rerank,
+    rerank.inference_rerank,
     responses.create_response,
     socket.connect_responses,
     responses.list_responses,
