@@ -72,7 +72,7 @@ def minilm() -> Encoder:
 
 PASSAGE = (
     "Reciprocal rank fusion adds, for each document, one over its rank in every list; sixty is added to each rank"
-    " so that the first places do not decide alone. " * 12
+    " so that the first places do not decide alone. " * 3
 )
 
 
@@ -82,7 +82,7 @@ def test_minilm_computes_what_the_paper_says(minilm) -> None:
     reference = Reference(weights, layers=6, heads=12)
     texts = ["A man is eating food.", "Ça va? — 你好, naïve café", PASSAGE]
     windows = [minilm.windows(text, place, whole=False)[0] for place, text in enumerate(texts)]
-    assert len(windows[2].ids) == 256
+    assert len(windows[2].ids) > 90
     wanted = [reference.vector(window.ids) for window in windows]
     assert min(cosines(minilm.run(windows), wanted)) > 0.99999
 
