@@ -27,7 +27,7 @@ Text = str | tuple[str, str]
 BATCH_TOKENS: Final = 512
 """Tokens of one batch, padding included: larger ones are no faster on a processor, and take more memory."""
 CHARS_PER_TOKEN_MAX: Final = 64
-"""Of a text that is cut, no more is tokenized than this for each token that is kept."""
+"""Of a text, no more is read than this for each token that the model takes: what a request costs is bounded."""
 
 
 class Window(Struct, frozen=True):
@@ -52,7 +52,7 @@ class Encoder:
 
     def windows(self, text: Text, place: int, *, whole: bool) -> list[Window]:
         """The text as the model is given it: its beginning, or all of it in as many windows as it takes."""
-        cut = text if whole else _cut(text, self.folder.tokens_max * CHARS_PER_TOKEN_MAX)
+        cut = _cut(text, self.folder.tokens_max * CHARS_PER_TOKEN_MAX)
         # Of all the tokenizer's methods, this one lets other threads run.
         (first,) = self._tokenizer.encode_batch_fast([self._worded(cut)])
         return [Window(place, each.ids, each.type_ids) for each in [first, *(first.overflowing if whole else [])]]

@@ -45,6 +45,7 @@ def test_a_cross_encoder_computes_what_the_paper_says(tmp_path, kind) -> None:
     first = 0 if kind == "bert" else 2
     tensors = random_tensors(f"{kind}.", head=head, first=first)
     more = {"model_type": kind, "pad_token_id": first // 2, "architectures": ["XForSequenceClassification"]}
+    more["id2label"] = {"0": "yes"}
     encoder = Encoder(model_in(write_model(tmp_path / "m", tensors, max_position_embeddings=24 + first, **more)))
     logits = encoded(encoder, [("the dog", text) for text in TEXTS])
     reference = Reference(tensors, layers=LAYERS, heads=HEADS, prefix=f"{kind}.", first=first)
