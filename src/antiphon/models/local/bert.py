@@ -105,8 +105,9 @@ class _Builder:
     def _embedded(self) -> str:
         at, graph = "embeddings.", self._graph
         first = self._shape.first_position
-        words = graph.share("words", self._read(_WORDS))
-        positions = graph.share("positions", self._read(f"{at}position_embeddings.weight")[first:])
+        table = self._read(_WORDS)
+        words = graph.stored("words", table) if isinstance(table, np.memmap) else graph.constant("words", table)
+        positions = graph.constant("positions", self._read(f"{at}position_embeddings.weight")[first:])
         segments = graph.constant("segments", self._read(f"{at}token_type_embeddings.weight"))
         norm = self._norm(f"{at}LayerNorm")
         inputs = [IDS, SEGMENTS, words, positions, segments, *norm]

@@ -19,13 +19,15 @@ from antiphon.models.local.onnx import Array
 from antiphon.models.local.safetensors import Broken
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession, OrtValue
+    from onnxruntime import InferenceSession
     from tokenizers import Tokenizer
 
 Text = str | tuple[str, str]
 
 BATCH_TOKENS: Final = 512
 """Tokens of one batch, padding included: larger ones are no faster on a processor, and take more memory."""
+FILES: Final = "session.model_external_initializers_file_folder_path"
+"""onnxruntime's name of the setting that says where the files of a model's constants are."""
 CHARS_PER_TOKEN_MAX: Final = 64
 """Of a text, no more is read than this for each token that the model takes: what a request costs is bounded."""
 
@@ -46,7 +48,7 @@ class Encoder:
         with _translated(folder.path / TOKENIZER):
             self._tokenizer = _tokenizer(folder)
         with _translated(folder.graph or folder.path):
-            self._session, self._shared = _session(folder)
+            self._session = _session(folder)
         self._types = {each.name: each.type for each in self._session.get_inputs()}
         self._output = _output(folder, self._session)
 
@@ -159,11 +161,8 @@ def _tokenizer(folder: Folder) -> "Tokenizer":
     return tokenizer
 
 
-def _session(folder: Folder) -> "tuple[InferenceSession, list[OrtValue]]":
-    """The model, and what must live as long as it does.
-
-    Each run of it takes one thread: several batches at once use a machine better than one does.
-    """
+def _session(folder: Folder) -> "InferenceSession":
+    """The model, each run of which takes one thread: several batches at once use a machine better than one does."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -172,13 +171,12 @@ def _session(folder: Folder) -> "tuple[InferenceSession, list[OrtValue]]":
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     options.log_severity_level = 4
     model: Any = str(folder.graph)
-    shared: list[OrtValue] = []
     if folder.shape is not None:
         graph = graph_of(folder.shape, folder.tensors(), classifies=folder.kind == "rerank")
-        shared = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in graph.shared.values()]
-        options.add_external_initializers(list(graph.shared), shared)
+        if graph.folder is not None:
+            options.add_session_config_entry(FILES, str(graph.folder))
         model = graph.model()
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]), shared
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _output(folder: Folder, session: "InferenceSession") -> str:

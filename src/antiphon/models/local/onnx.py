@@ -6,6 +6,7 @@ Only what our graphs need is here.
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -30,8 +31,8 @@ class Graph:
         self._initializers: list[bytes] = []
         self._inputs: list[bytes] = []
         self._outputs: list[bytes] = []
-        self.shared: dict[str, Array] = {}
-        """Constants that are not written into the model: whoever loads it hands them over as they lie in memory."""
+        self.folder: Path | None = None
+        """Where the files of constants are that are not in the model."""
 
     def input(self, name: str, type: str, shape: Sequence[str | int]) -> str:
         """What is fed at each run; a dimension that differs from run to run has a name."""
@@ -48,12 +49,16 @@ class Graph:
         self._initializers.append(b"".join(fields))
         return name
 
-    def share(self, name: str, array: Array) -> str:
-        """A constant that stays where it is: best for large tables that are only looked up."""
-        self.shared[name] = array
-        place = _sized(1, b"location") + _sized(2, b"shared")
-        fields = [*_described(name, array), _sized(13, place), _plain(14, _EXTERNAL)]
-        self._initializers.append(b"".join(fields))
+    def stored(self, name: str, array: "np.memmap[Any, Any]") -> str:
+        """A constant that stays in its file and is mapped from there: best for large tables that are only looked up.
+
+        All such files lie in one folder.
+        """
+        file = Path(str(array.filename)).resolve()  # a link would be refused as a way out of the folder
+        self.folder = file.parent
+        place = {"location": file.name, "offset": str(array.offset), "length": str(array.nbytes)}
+        pairs = [_sized(13, _sized(1, key.encode()) + _sized(2, value.encode())) for key, value in place.items()]
+        self._initializers.append(b"".join([*_described(name, array), *pairs, _plain(14, _EXTERNAL)]))
         return name
 
     def node(

@@ -44,9 +44,12 @@ class Tensors:
         file, begin, entry = self._found[name]
         kind, shape = entry["dtype"], tuple(entry["shape"])
         mapped: Array = np.memmap(file, _TYPES[kind], mode="r", offset=begin + entry["data_offsets"][0], shape=shape)
+        if kind == "F32":
+            return mapped
+        numbers = np.asarray(mapped)  # what is made of it lies no longer in the file
         if kind == "BF16":  # the upper half of a 32-bit float
-            return (mapped.astype(np.uint32) << 16).view(np.float32)
-        return mapped if kind == "F32" else mapped.astype(np.float32)
+            return (numbers.astype(np.uint32) << 16).view(np.float32)
+        return numbers.astype(np.float32)
 
 
 def _header(file: Path) -> tuple[int, Mapping[str, Any]]:

@@ -62,6 +62,20 @@ def test_other_activations_are_run(tmp_path, activation) -> None:
     assert (0 < near < 0.01) if activation == "gelu_new" else near > 0.01
 
 
+def test_weights_of_16_bits_and_weights_behind_links_are_run(tmp_path) -> None:
+    tensors = random_tensors()
+    short = {name: tensor.astype("<f2") for name, tensor in tensors.items()}
+    folder = write_model(tmp_path / "m", short)
+    (tmp_path / "blobs").mkdir()
+    (folder / "model.safetensors").rename(tmp_path / "blobs" / "abc")
+    (folder / "model.safetensors").symlink_to(tmp_path / "blobs" / "abc")
+    assert np.allclose(
+        normalized(encoded(Encoder(model_in(folder)), TEXTS)),
+        normalized(encoded(Encoder(model_in(write_model(tmp_path / "whole", tensors))), TEXTS)),
+        atol=0.01,
+    )
+
+
 # ---------------------------------------------------------------- a real model
 
 
