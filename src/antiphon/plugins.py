@@ -15,7 +15,10 @@ from antiphon.config import ConfigError
 PROVIDERS: Final = "antiphon.providers"
 INDEXES: Final = "antiphon.indexes"
 BUILT_IN: Final = {
-    PROVIDERS: {"chat_completions": "antiphon.models.chat_completions:ChatCompletions"},
+    PROVIDERS: {
+        "chat_completions": "antiphon.models.chat_completions:ChatCompletions",
+        "local": "antiphon.models.local.provider:Local",
+    },
     INDEXES: {
         "embedded": "antiphon.vectors.sqlite_index:EmbeddedIndex",
         "postgres": "antiphon.vectors.pg_index:PostgresIndex",

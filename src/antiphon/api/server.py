@@ -17,6 +17,7 @@ from antiphon.api import (
     files,
     inspect,
     models,
+    rerank,
     responses,
     socket,
 )
@@ -39,6 +40,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     chat.list_chat_messages,
     completions.create_completion,
     embeddings.create_embeddings,
+    rerank.create_rerank,
+    rerank.inference_rerank,
     responses.create_response,
     socket.connect_responses,
     responses.list_responses,
