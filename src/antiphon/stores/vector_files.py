@@ -80,9 +80,7 @@ _BURY = FILES.delete("store = ? AND id = ? AND status = 'deleted'")
 _BURY_IDLE = FILES.delete("store = ? AND status = 'deleted' AND trying IS NULL")
 _TRIED = FILES.select("id", "store = ? AND status = 'deleted'")
 _FILE_DELETED = FILES.update("status = 'deleted'", "id = ? AND status IN ('completed', 'failed', 'cancelled')")
-_FILE_LOST = FILES.update(
-    "status = 'failed', error_code = ?, error_message = ?", "id = ? AND status = 'in_progress'"
-)
+_FILE_LOST = FILES.update("status = 'failed', error_code = ?, error_message = ?", "id = ? AND status = 'in_progress'")
 _STORES_OF = FILES.select("store", "id = ? AND status IN ('failed', 'deleted')")
 _BATCH = BATCHES.insert("id, store, created_at, cancelled")
 _MEMBERS = {rows: MEMBERS.insert("batch, file", rows) for rows in (1, INSERT_ROWS_MAX)}

@@ -36,7 +36,9 @@ VIEWS_MAX: Final = 256
 DAY_S: Final = 86_400
 _AT_ONCE: Final = 100
 
-_NAMED = "id, created_at, index_name, embedding_model, dimension, metric, last_active_at, expires_days, expires_at, body"
+_NAMED = (
+    "id, created_at, index_name, embedding_model, dimension, metric, last_active_at, expires_days, expires_at, body"
+)
 _COLUMNS = f"{_NAMED}, version"
 _CREATE = STORES.insert(f"{_COLUMNS}, emptied, gone")
 _GET = STORES.select(_COLUMNS, "id = ? AND gone = 0")
@@ -245,7 +247,7 @@ class VectorStores:
         return place.dimension
 
     async def ended(self) -> _Pairs:
-        """Owner and id of every store of which something has still to be removed; takes their files from the expired."""
+        """Owner and id of every store of which something has still to be removed; from the expired, takes the files."""
         now = int(self._clock())
         found = [(owner, id) for owner, id in await self._database.all(_EXPIRED, (now,))]
         for owner, id in found:

@@ -13,7 +13,6 @@ from antiphon.wire.base import Full, Metadata, Order, Sparse
 from antiphon.wire.chunking import ChunkingStrategyRequestParam, ChunkingStrategyResponse
 from antiphon.wire.search import Filter, RankingOptions
 
-
 FileStatus = Literal["in_progress", "completed", "cancelled", "failed"]
 FILES_AT_CREATION_MAX: Final = 500
 BATCH_FILES_MAX: Final = 2000
@@ -320,5 +319,3 @@ class FoundChunks(Full, kw_only=True):
 
     chunks: list[FoundChunk]
     scores: list[float]
-
-
