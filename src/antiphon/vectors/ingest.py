@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -29,6 +29,7 @@ from antiphon.stores.signals import Signals, Waiting
 from antiphon.stores.vector_files import FILE_GONE, Standing, VectorFiles
 from antiphon.stores.vector_stores import Place, VectorStores
 from antiphon.vectors.base import Chunk, Document, Key, Piece, VectorIndex
+from antiphon.vectors.readers.refused import Refused
 from antiphon.wire.chunking import ChunkingStrategyRequestParam
 from antiphon.wire.vector_stores import LastError
 
@@ -45,19 +46,10 @@ BUSY: Final = frozenset({429, 500, 502, 503, 504})
 """The statuses after which an embedding host is asked again."""
 PAUSE_S_MAX: Final = 60.0
 EMPTY: Final = LastError(code="invalid_file", message="The file contains no text.")
-Code = Literal["server_error", "unsupported_file", "invalid_file"]
 
 Read = Callable[[AsyncIterator[bytes], str], Awaitable[Document]]
 """The bytes of a file of that name, parsed. Raises `Refused` for one that cannot be read."""
 Cut = Callable[[Document, ChunkingStrategyRequestParam | None], Iterator[Piece]]
-
-
-class Refused(Exception):
-    """A file that cannot be ingested, now or later, and why."""
-
-    def __init__(self, code: Code, message: str) -> None:
-        super().__init__(message)
-        self.error = LastError(code=code, message=message)
 
 
 class Embed(Protocol):
@@ -180,7 +172,8 @@ async def _attempt(ingesting: Ingesting, target: Target, standing: Standing, *, 
         if await _while_wanted(ingesting, target, filling.run(standing), attempt=attempt):
             await ingesting.files.publish(*target.path, attempt=attempt, usage_bytes=filling.used_bytes)
     except Refused as refused:
-        await ingesting.files.fail(*target.path, attempt=attempt, error=refused.error)
+        error = LastError(code=refused.code, message=refused.message)
+        await ingesting.files.fail(*target.path, attempt=attempt, error=error)
 
 
 async def _while_wanted(ingesting: Ingesting, target: Target, work: Awaitable[None], *, attempt: str) -> bool:
@@ -223,7 +216,7 @@ class _Filling:
 
     async def run(self, standing: Standing) -> None:
         """Adds every chunk of the file. Raises `Refused`; `ApiError` where the database or the index is away."""
-        document = await self._read(standing.filename)
+        document = await self._ingesting.read(self._content(), standing.filename)
         pieces = self._ingesting.cut(document, standing.strategy)
         config, number = self._ingesting.config, 0
         rest = _Batches(pieces, texts_max=config.embed_texts_max, chars_max=config.embed_chars_max)
@@ -236,12 +229,14 @@ class _Filling:
         if not number:
             raise Refused(EMPTY.code, EMPTY.message)
 
-    async def _read(self, filename: str) -> Document:
+    async def _content(self) -> AsyncIterator[bytes]:
+        """The file's bytes, opened when they are asked for: a parser may have files waiting."""
         try:
             source = await self._ingesting.uploads.read(self._target.owner, self._target.file)
         except NotFound as error:
             raise Refused(FILE_GONE.code, FILE_GONE.message) from error
-        return await self._ingesting.read(source, filename)
+        async for piece in source:
+            yield piece
 
     async def _add(self, number: int, pieces: Sequence[Piece]) -> None:
         try:
