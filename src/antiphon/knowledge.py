@@ -35,6 +35,19 @@ class IndexConfig(Struct, frozen=True, kw_only=True):
     kind: Annotated[
         str, Meta(description="`embedded` (in the database), `postgres`, `qdrant`, or a plug-in's name.")
     ] = "embedded"
+    url: Annotated[
+        str, Meta(description="Where it listens; of `qdrant` also a folder, or `:memory:`. The database's need none.")
+    ] = ""
+    key: Annotated[str, Meta(description="Its API key.")] = ""
+    memory_bytes_max: Annotated[
+        int, Meta(ge=0, description="`embedded`: memory for the latest searched stores, of each process.")
+    ] = 1_073_741_824
+    exact_rows_max: Annotated[
+        int, Meta(ge=0, description="`postgres`: stores of so many chunks are searched without an approximate index.")
+    ] = 20_000
+    options: Annotated[dict[str, str], Meta(description="A plug-in's own settings.")] = msgspec.field(
+        default_factory=dict
+    )
 
 
 class SearchConfig(Struct, frozen=True, kw_only=True):
