@@ -288,7 +288,7 @@ class VectorStores:
             embedding_dimension=dimension or None,
             metric=metric,
             provider_id=index,
-            search="hybrid" if model or dimension else "keyword",
+            search="hybrid" if model else "keyword",
         )
 
 
