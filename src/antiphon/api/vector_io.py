@@ -24,8 +24,8 @@ _ABOUT: Final = "chunk_metadata"
 """Where, among a chunk's metadata, that is kept which Llama Stack's clients do not give to the model."""
 
 
-@route("POST", "/v1/vector-io/insert", body=InsertChunks)
-async def insert_chunks(call: Call[InsertChunks, None]) -> bytes:
+@route("POST", "/v1/vector-io/insert", body=InsertChunks, answer=type(None))
+async def insert_chunks(call: Call[InsertChunks, None]) -> None:
     """Put ready-made chunks into a vector store; those without vectors are embedded."""
     services, body = call.services, call.body
     store_id = _store_id(body)
@@ -35,14 +35,14 @@ async def insert_chunks(call: Call[InsertChunks, None]) -> bytes:
     insert_id = await call.new_id("chunks")
     vectors = await call.until_gone(_vectors(call, place, body.chunks))
     if not body.chunks:
-        return b"null"
+        return
     place = await _settled(call, store_id, place, vectors=vectors)
     try:
         await services.vector_files.open_ready(call.owner, store_id, insert_id)
     except Conflict:  # an execution that was cut short had come so far
         standing = await services.vector_files.standing(call.owner, store_id, insert_id)
         if standing is not None and standing.status == "completed":
-            return b"null"
+            return
     chunks = [_chunk(each, insert_id, at, vector=vectors[at]) for at, each in enumerate(body.chunks)]
     index, key = services.ingesting.index(place.index), key_of(call.owner, store_id, place)
     at_once = services.config.vector_stores.embed_texts_max
@@ -53,7 +53,6 @@ async def insert_chunks(call: Call[InsertChunks, None]) -> bytes:
     except ApiError:
         await index.remove(key, insert_id)
         raise
-    return b"null"
 
 
 @route("POST", "/v1/vector-io/query", body=QueryChunks, answer=FoundChunks)

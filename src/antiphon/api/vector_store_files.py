@@ -1,8 +1,12 @@
 """The files in vector stores: attached one by one or in batches, listed, changed, read, removed."""
 
 import contextlib
+from typing import Final
+
+import msgspec
 
 from antiphon.api.call import Call
+from antiphon.api.reply import Reply
 from antiphon.api.route import route
 from antiphon.api.vector_stores import attach, new_files, put_all
 from antiphon.errors import InvalidRequest, NotFound
@@ -22,6 +26,8 @@ from antiphon.wire.vector_stores import (
     VectorStoreFileListQuery,
 )
 
+POLL_MS: Final = 100
+"""After what time a client that waits for an ingestion is to ask again: a small file takes less."""
 _FILES = "/v1/vector_stores/{vector_store_id}/files"
 _FILE = f"{_FILES}/{{file_id}}"
 _BATCHES = "/v1/vector_stores/{vector_store_id}/file_batches"
@@ -47,9 +53,10 @@ async def list_vector_store_files(call: Call[None, VectorStoreFileListQuery]) ->
 
 
 @route("GET", _FILE, answer=VectorStoreFile)
-async def get_vector_store_file(call: Call[None, None]) -> VectorStoreFile:
+async def get_vector_store_file(call: Call[None, None]) -> Reply:
     """Retrieve a file of a vector store."""
-    return await call.services.vector_files.get(call.owner, call.params["vector_store_id"], call.params["file_id"])
+    store_id, file_id = call.params["vector_store_id"], call.params["file_id"]
+    return _polled(await call.services.vector_files.get(call.owner, store_id, file_id))
 
 
 @route("POST", _FILE, body=UpdateVectorStoreFile, answer=VectorStoreFile)
@@ -87,6 +94,12 @@ async def get_vector_store_file_content(call: Call[None, FileContentQuery]) -> F
     return FileContentPage(data=data, has_more=more, next_page=str(shown[-1].number) if more else None)
 
 
+def _polled(shown: VectorStoreFile | VectorStoreFileBatch) -> Reply:
+    """The answer to whoever may be waiting: OpenAI's clients look again after the time that it names."""
+    headers = [(b"openai-poll-after-ms", b"%d" % POLL_MS)] if shown.status == "in_progress" else []
+    return Reply(msgspec.json.encode(shown), headers=headers)
+
+
 def _after(query: FileContentQuery) -> int:
     """The number of the last chunk of the page before."""
     if query.page is None:
@@ -116,10 +129,10 @@ async def create_vector_store_file_batch(call: Call[CreateVectorStoreFileBatch, 
 
 
 @route("GET", _BATCH, answer=VectorStoreFileBatch)
-async def get_vector_store_file_batch(call: Call[None, None]) -> VectorStoreFileBatch:
+async def get_vector_store_file_batch(call: Call[None, None]) -> Reply:
     """Retrieve a batch of files, with its counts of this moment."""
-    params = call.params
-    return await call.services.vector_files.get_batch(call.owner, params["vector_store_id"], params["batch_id"])
+    store_id, batch_id = call.params["vector_store_id"], call.params["batch_id"]
+    return _polled(await call.services.vector_files.get_batch(call.owner, store_id, batch_id))
 
 
 @route("POST", f"{_BATCH}/cancel", answer=VectorStoreFileBatch)
