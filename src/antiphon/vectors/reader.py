@@ -136,5 +136,5 @@ def _limit(task: Task) -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         _, hard = resource.getrlimit(what)
-        value = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
-        resource.setrlimit(what, (value, value))
+        most = bound + 1 if hard == resource.RLIM_INFINITY else min(bound + 1, hard)
+        resource.setrlimit(what, (min(bound, most), most))  # at the first, a signal tells which bound it was
