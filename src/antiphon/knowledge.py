@@ -56,6 +56,15 @@ class SearchConfig(Struct, frozen=True, kw_only=True):
     mode: Annotated[Literal["semantic", "keyword", "hybrid"], Meta(description="By meaning, by words, or both.")] = (
         "hybrid"
     )
+    fusion: Annotated[
+        Literal["rrf", "weighted"],
+        Meta(description="How `hybrid` joins the two: by ranks (`rrf`), or by scores (`weighted`)."),
+    ] = "rrf"
+    candidates: Annotated[
+        int, Meta(ge=1, description="Either way looks at so many chunks for each that is wanted, and at 50 at least.")
+    ] = 5
+    reranker: Annotated[str, Meta(description="A rerank model that orders the best anew; empty: none.")] = ""
+    rerank_candidates: Annotated[int, Meta(ge=1, description="How many of each query's best it is given.")] = 50
 
 
 class VectorStoresConfig(Struct, frozen=True, kw_only=True):

@@ -40,6 +40,11 @@ NO_UNIT_TEST = {
     "auth/principal.py": "a record",
     "models/base.py": "records and protocols",
     "vectors/base.py": "records and protocols",
+    "vectors/segments.py": "tests/unit/vectors/test_exact.py searches in them",
+    "vectors/shelf.py": "tests/unit/vectors/test_sqlite_index.py",
+    "vectors/chunk_rows.py": "tests/contract/test_indexes.py",
+    "vectors/pg_index.py": "tests/contract/test_indexes.py",
+    "vectors/qdrant_index.py": "tests/contract/test_indexes.py",
     "engine/run.py": "a record",
     "engine/journal.py": "tests/unit/engine/test_emit.py shows streams again from it",
 }

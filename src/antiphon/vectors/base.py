@@ -147,7 +147,7 @@ class Ranking(Struct, frozen=True, kw_only=True):
 
     `mode` None: as the server is configured. `fusion` joins the two lists of a hybrid search: by reciprocal ranks
     (`rrf`, with the constant `rrf_k`), or by scores, of which those of vectors weigh `vector_weight` (0 to 1).
-    `reranker` names a model that orders the best hits anew.
+    `reranker` names a model that orders the best hits anew; "" is none, and None again as the server is configured.
     """
 
     mode: Literal["semantic", "keyword", "hybrid"] | None = None
