@@ -1,6 +1,6 @@
 """Settings that bound things: how much of everything, how long, and how many at once. `config` has the rest."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -17,6 +17,7 @@ class Limits(Struct, frozen=True, kw_only=True):
         int, Meta(ge=1, description="For each WebSocket: unstored turns that can be continued, and frames that wait.")
     ] = 16 * 1024 * 1024
     embedding_inputs_max: Annotated[int, Meta(ge=1, description="Inputs in one embeddings request.")] = 2048
+    rerank_documents_max: Annotated[int, Meta(ge=1, description="Documents in one rerank request.")] = 1000
     requests_running_max: Annotated[int, Meta(ge=1, description="Requests of one process at a time.")] = 4096
     idempotent_answer_bytes_max: Annotated[
         int, Meta(ge=1, description="Largest answer that is kept for a retry under the same `Idempotency-Key`.")
@@ -70,6 +71,21 @@ class BatchesConfig(Struct, frozen=True, kw_only=True):
     input_bytes_max: Annotated[int, Meta(ge=1, description="Size of one input file.")] = 200 * 1024 * 1024
     window_s: Annotated[float, Meta(gt=0, description="How long a batch may take: what `24h` means.")] = 86_400.0
     retry_s: Annotated[float, Meta(gt=0, description="First pause after a busy host; it doubles, seven times.")] = 1.0
+
+
+class LocalConfig(Struct, frozen=True, kw_only=True):
+    """How the models of a folder are run."""
+
+    threads: Annotated[
+        int, Meta(ge=0, description="Processors that they may use at once; 0: all that there are, shared by `workers`.")
+    ] = 0
+    long_texts: Annotated[
+        Literal["cut", "average", "refuse"],
+        Meta(
+            description="Texts of more tokens than an embedding model takes: their beginning alone is embedded, or all"
+            " of them in parts whose vectors are averaged, or the request is refused."
+        ),
+    ] = "cut"
 
 
 class TimeoutsConfig(Struct, frozen=True, kw_only=True):

@@ -12,7 +12,10 @@ from typing import Any, Final
 from antiphon.config import ConfigError
 
 GROUP: Final = "antiphon.providers"
-BUILT_IN: Final = {"chat_completions": "antiphon.models.chat_completions:ChatCompletions"}
+BUILT_IN: Final = {
+    "chat_completions": "antiphon.models.chat_completions:ChatCompletions",
+    "local": "antiphon.models.local.provider:Local",
+}
 """Our own entry points, as pyproject.toml declares them; known without reading the installed packages."""
 
 

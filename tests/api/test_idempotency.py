@@ -98,6 +98,8 @@ def example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
         "/v1/chat/completions": {**CHAT, "store": True},
         "/v1/completions": {"model": MODEL, "prompt": "Hi"},
         "/v1/embeddings": {"model": MODEL, "input": "Hi"},
+        "/v1/rerank": {"model": MODEL, "query": "Hi", "documents": ["a", "b"]},
+        "/v1alpha/inference/rerank": {"model": MODEL, "query": "Hi", "items": ["a", "b"]},
         "/v1/responses": RESPONSE,
         "/v1/responses/compact": RESPONSE,
         "/v1/responses/input_tokens": RESPONSE,

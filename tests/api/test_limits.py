@@ -57,6 +57,10 @@ def embedding_inputs(server: Server, host: Host, more: int) -> Got:
     return server.post("/embeddings", {"model": MODEL, "input": ["Hi"] * (FEW + more)})
 
 
+def rerank_documents(server: Server, host: Host, more: int) -> Got:
+    return server.post("/rerank", {"model": MODEL, "query": "Hi", "documents": ["Hi"] * (FEW + more)})
+
+
 def requests_running(server: Server, host: Host, more: int) -> Got:
     """One less than the limit waits for the host, or as many as the limit."""
     gate = Gate()
@@ -82,6 +86,7 @@ CASES: dict[str, tuple[Callable[[Server, Host, int], Got], int, int, str]] = {
     "input_items_max": (input_items, FEW, 400, "array_above_max_length"),
     "tools_max": (tools, FEW, 400, "array_above_max_length"),
     "embedding_inputs_max": (embedding_inputs, FEW, 400, "array_above_max_length"),
+    "rerank_documents_max": (rerank_documents, FEW, 400, "array_above_max_length"),
     "requests_running_max": (requests_running, FEW, 429, "too_many_requests_running"),
 }
 
