@@ -17,7 +17,7 @@ from antiphon.api.server import AsgiApp, application, inside
 from antiphon.api.services import Services
 from antiphon.api.sse import KeepAlive
 from antiphon.api.tasks import Tasks
-from antiphon.clock import replay_clock, system_clock
+from antiphon.clock import Clock, replay_clock, system_clock
 from antiphon.config import Config, ConfigError, HostConfig
 from antiphon.drain import Drain
 from antiphon.egress import LiveTransport
@@ -42,7 +42,7 @@ from antiphon.stores.conversations import Conversations
 from antiphon.stores.database import Database
 from antiphon.stores.files import LOOSE_S_MAX, Files
 from antiphon.stores.idempotency import Idempotency
-from antiphon.stores.jobs import Job, Kind
+from antiphon.stores.jobs import Job, Jobs, Kind
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.opening import open_database, open_jobs, open_signals
 from antiphon.stores.responses import Responses
@@ -137,19 +137,7 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
     database, workers, signals = outside.database, outside.workers, outside.signals
     files = Files(database, outside.blobs, clock, workers=workers)
     queue = open_jobs(config, database, workers, signals=signals)
-    ingesting = Ingesting(
-        stores=VectorStores(database, clock),
-        files=VectorFiles(database, clock),
-        uploads=files,
-        jobs=queue,
-        signals=signals,
-        clock=clock,
-        config=config.vector_stores,
-        indexes=outside.indexes,
-        read=Parser(config.vector_stores.parsing).parse,
-        cut=_cut,
-        embed=_embed(catalog),
-    )
+    ingesting = _ingesting(config, catalog, outside, files=files, queue=queue, clock=clock)
     idempotency = Idempotency(database, workers, clock, kept_s=config.idempotency_s)
     responses, conversations = Responses(database), Conversations(database)
     engine = Engine(
@@ -256,6 +244,24 @@ async def _work(services: Services, lanes: batches.Lanes) -> None:
     await jobs.serve(services.jobs, kinds, [Recurring(kind=name, every_s=kept.clean_every_s) for name in cleaning])
 
 
+def _ingesting(
+    config: Config, catalog: Catalog, outside: Outside, *, files: Files, queue: Jobs, clock: Clock
+) -> Ingesting:
+    return Ingesting(
+        stores=VectorStores(outside.database, clock),
+        files=VectorFiles(outside.database, clock),
+        uploads=files,
+        jobs=queue,
+        signals=outside.signals,
+        clock=clock,
+        config=config.vector_stores,
+        indexes=outside.indexes,
+        read=Parser(config.vector_stores.parsing).parse,
+        cut=_cut,
+        embed=_embed(catalog),
+    )
+
+
 def _cut(document: Document, strategy: ChunkingStrategyRequestParam | None) -> Iterator[Piece]:
     """The pieces of a document. The vocabulary is loaded when the first is asked for, which happens in a thread."""
     yield from pieces(document, as_cut(strategy), tokenizer())
@@ -279,9 +285,7 @@ def _search(config: Config, catalog: Catalog, ingesting: Ingesting) -> Search:
     async def embedded(model: str, texts: Sequence[str], access: Access) -> list[bytes]:
         return await embed(catalog, model, texts, access=access)
 
-    return Search(
-        ingesting.stores, ingesting.indexes, config.vector_stores.search, embed=embedded, rerank=reranked
-    )
+    return Search(ingesting.stores, ingesting.indexes, config.vector_stores.search, embed=embedded, rerank=reranked)
 
 
 def _told(working: asyncio.Task[None]) -> None:

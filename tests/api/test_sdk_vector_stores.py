@@ -264,7 +264,8 @@ def test_files_are_listed_in_pages_and_by_status(client: openai.OpenAI, store: s
     assert failed[0].last_error is not None
     assert failed[0].last_error.code == "invalid_file"
     assert "0 bytes" in failed[0].last_error.message
-    of_batch = client.vector_stores.file_batches.list_files(batch.id, vector_store_id=store, filter="completed", limit=1)
+    listed = client.vector_stores.file_batches.list_files
+    of_batch = listed(batch.id, vector_store_id=store, filter="completed", limit=1)
     assert [file.id for file in of_batch] == good[::-1]
     with pytest.raises(openai.BadRequestError):
         files.list(store, filter="lost")  # type: ignore[arg-type]

@@ -111,7 +111,7 @@ async def nobody_sees_the_stores_of_others(shelf: Shelf) -> None:
         stores.view(THEM, "vs_1"),
         files.attach(THEM, "vs_1", [file("f2")]),
         files.get(THEM, "vs_1", "f1"),
-        files.update(THEM, "vs_1", "f1", {}),
+        files.update(THEM, "vs_1", "f1", attributes={}),
         files.detach(THEM, "vs_1", "f1"),
         files.get_batch(THEM, "vs_1", "b1"),
         files.cancel_batch(THEM, "vs_1", "b1"),
@@ -253,7 +253,7 @@ async def a_view_is_the_same_until_something_changes(shelf: Shelf) -> None:
     again = await here.view(US, "vs_1")
     assert again.among is first.among
     assert again.files is first.files
-    await shelf.files.update(US, "vs_1", "f1", {"number": 7.0})
+    await shelf.files.update(US, "vs_1", "f1", attributes={"number": 7.0})
     for stores, was in ((here, first), (elsewhere, other)):
         now = await stores.view(US, "vs_1")
         assert now.files is not was.files
@@ -338,7 +338,7 @@ async def a_store_expires_when_it_was_not_used_for_days(shelf: Shelf) -> None:
     for call in (
         stores.view(US, "vs_1"),
         shelf.attach("f2"),
-        shelf.files.update(US, "vs_1", "f1", {}),
+        shelf.files.update(US, "vs_1", "f1", attributes={}),
         stores.update(US, "vs_1", UpdateVectorStore(expires_after=None)),
     ):
         assert (await refused(InvalidRequest, call)).code == "vector_store_expired"

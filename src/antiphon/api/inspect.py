@@ -13,7 +13,16 @@ from antiphon.api.openapi import document
 from antiphon.api.reply import Reply
 from antiphon.api.route import route
 from antiphon.api.vector_stores import EMBEDDED
-from antiphon.wire.models import Health, Model, ProviderEntry, ProviderHealth, ProviderList, RouteEntry, RouteList, Version
+from antiphon.wire.models import (
+    Health,
+    Model,
+    ProviderEntry,
+    ProviderHealth,
+    ProviderList,
+    RouteEntry,
+    RouteList,
+    Version,
+)
 
 MODELS_SHOWN = 50
 

@@ -63,7 +63,8 @@ async def get_vector_store_file(call: Call[None, None]) -> Reply:
 async def update_vector_store_file(call: Call[UpdateVectorStoreFile, None]) -> VectorStoreFile:
     """Replace a file's attributes; filters go by them from now on."""
     store_id, file_id = call.params["vector_store_id"], call.params["file_id"]
-    return await call.services.vector_files.update(call.owner, store_id, file_id, call.body.attributes or {})
+    attributes = call.body.attributes or {}
+    return await call.services.vector_files.update(call.owner, store_id, file_id, attributes=attributes)
 
 
 @route("DELETE", _FILE, answer=VectorStoreFileDeleted)

@@ -141,8 +141,11 @@ class VectorFiles:
             there = await self._statuses(owner, store, list(wanted))
             new = [file for file in wanted.values() if file.id not in there]
             again = [file for file in wanted.values() if there.get(file.id) in ("failed", "cancelled", "deleted")]
-            statements = [use(owner, store, now), *_inserted(_ATTACH, [_row(owner, store, now, each) for each in new])]
-            statements += [Statement(_AGAIN, _revived(owner, store, now, each), 1) for each in again]
+            statements = [
+                use(owner, store, now),
+                *_inserted(_ATTACH, [_row(owner, store, now, file=each) for each in new]),
+            ]
+            statements += [Statement(_AGAIN, _revived(owner, store, now, file=each), 1) for each in again]
             if batch is not None:
                 statements.append(Statement(_BATCH, (owner, batch, store, now, 0)))
                 statements += _inserted(_MEMBERS, [(owner, batch, id) for id in wanted])
@@ -177,14 +180,14 @@ class VectorFiles:
         first, last = (rows[0][0], rows[-1][0]) if rows else (None, None)
         return Page(data=[_file(store, row) for row in rows], first_id=first, last_id=last, has_more=has_more)
 
-    async def update(self, owner: str, store: str, id: str, attributes: Attributes) -> VectorStoreFile:
+    async def update(self, owner: str, store: str, id: str, *, attributes: Attributes) -> VectorStoreFile:
         """Replaces the attributes, by which filters go from now on."""
-        await self._change(owner, store, id, Statement(_ATTRIBUTES, (_json(attributes), owner, store, id), 1))
+        await self._change(owner, store, id, by=Statement(_ATTRIBUTES, (_json(attributes), owner, store, id), 1))
         return await self.get(owner, store, id)
 
     async def detach(self, owner: str, store: str, id: str) -> None:
         """Takes the file out of the store; its chunks are then left to be removed."""
-        await self._change(owner, store, id, Statement(_DETACH, (owner, store, id), 1))
+        await self._change(owner, store, id, by=Statement(_DETACH, (owner, store, id), 1))
 
     async def count(self, owner: str, store: str) -> int:
         """How many files the store has."""
@@ -239,7 +242,7 @@ class VectorFiles:
 
     async def publish(self, owner: str, store: str, id: str, *, attempt: str, usage_bytes: int) -> bool:
         """Lets the attempt's chunks be found, all at once; False if it is not the one that may."""
-        return await self._published(owner, store, id, ("in_progress", attempt, usage_bytes))
+        return await self._published(owner, store, id, what=("in_progress", attempt, usage_bytes))
 
     async def fail(self, owner: str, store: str, id: str, *, attempt: str, error: LastError) -> bool:
         """Ends the attempt for that reason; False if it is not the one that counts."""
@@ -279,11 +282,11 @@ class VectorFiles:
 
     async def publish_ready(self, owner: str, store: str, id: str, *, usage_bytes: int) -> None:
         """Lets ready-made chunks be found. Raises `Unavailable` if it took so long that they were given up."""
-        if not await self._published(owner, store, id, ("deleted", id, usage_bytes)):
+        if not await self._published(owner, store, id, what=("deleted", id, usage_bytes)):
             raise Unavailable("The insertion took so long that it was given up; try again.")
         await self.settle(owner, store, id)
 
-    async def _published(self, owner: str, store: str, id: str, what: tuple[str, str, int]) -> bool:
+    async def _published(self, owner: str, store: str, id: str, *, what: tuple[str, str, int]) -> bool:
         status, attempt, usage_bytes = what
         row = (attempt, usage_bytes, owner, store, id, status, attempt)
         statements = [change(owner, store, int(self._clock())), Statement(_PUBLISH, row, 1)]
@@ -293,9 +296,9 @@ class VectorFiles:
             return False
         return True
 
-    async def _change(self, owner: str, store: str, id: str, statement: Statement) -> None:
+    async def _change(self, owner: str, store: str, id: str, *, by: Statement) -> None:
         try:
-            await self._database.transaction([change(owner, store, int(self._clock())), statement])
+            await self._database.transaction([change(owner, store, int(self._clock())), by])
         except Mismatch as error:
             if error.index == 0:
                 raise await refusal(self._database, owner, store) from error
@@ -337,12 +340,12 @@ def _inserted(sql: Mapping[int, str], rows: Sequence[Row]) -> list[Statement]:
     return [*many, *(Statement(sql[1], row) for row in rows[whole:])]
 
 
-def _row(owner: str, store: str, now: int, file: NewFile) -> Row:
+def _row(owner: str, store: str, now: int, *, file: NewFile) -> Row:
     described = (file.filename, _json(file.attributes), _json(file.strategy))
     return (owner, store, file.id, now, 1, "in_progress", None, 0, 0, *described)
 
 
-def _revived(owner: str, store: str, now: int, file: NewFile) -> Row:
+def _revived(owner: str, store: str, now: int, *, file: NewFile) -> Row:
     return (now, file.filename, _json(file.attributes), _json(file.strategy), owner, store, file.id)
 
 

@@ -19,10 +19,6 @@ from openai.types import BatchError as SdkBatchError
 from openai.types import BatchRequestCounts as SdkBatchRequestCounts
 from openai.types import BatchUsage as SdkBatchUsage
 from openai.types import FileDeleted as SdkFileDeleted
-from openai.types import VectorStore as SdkVectorStore
-from openai.types import VectorStoreDeleted as SdkVectorStoreDeleted
-from openai.types import VectorStoreSearchResponse as SdkSearchResult
-from openai.types import StaticFileChunkingStrategy as SdkStaticChunking
 from openai.types import (
     FileObject,
     batch_create_params,
@@ -38,6 +34,10 @@ from openai.types import (
     vector_store_update_params,
     vector_stores,
 )
+from openai.types import StaticFileChunkingStrategy as SdkStaticChunking
+from openai.types import VectorStore as SdkVectorStore
+from openai.types import VectorStoreDeleted as SdkVectorStoreDeleted
+from openai.types import VectorStoreSearchResponse as SdkSearchResult
 from openai.types import conversations as sdk_conversations
 from openai.types import responses as sdk
 from openai.types.chat import ChatCompletion, completion_list_params, completion_update_params
@@ -45,8 +45,19 @@ from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.responses import response_compact_params, response_create_params, response_usage
 from openai.types.shared import Reasoning as SdkReasoning
 
-from antiphon.wire import batches, chat, chunking, conversations, embeddings, events, files, items, responses, tools
-from antiphon.wire import search
+from antiphon.wire import (
+    batches,
+    chat,
+    chunking,
+    conversations,
+    embeddings,
+    events,
+    files,
+    items,
+    responses,
+    search,
+    tools,
+)
 from antiphon.wire import vector_stores as stores
 
 NOT_SERVED = "belongs to what this release does not serve; never sent, and optional in clients' types"
