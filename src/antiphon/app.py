@@ -56,7 +56,7 @@ from antiphon.vectors import ingest
 from antiphon.vectors.base import Document, Piece, VectorIndex
 from antiphon.vectors.chunk import pieces
 from antiphon.vectors.ingest import Embed, Ingesting
-from antiphon.vectors.opening import open_indexes
+from antiphon.vectors.opening import default_index, open_indexes
 from antiphon.vectors.parse import Parser
 from antiphon.vectors.search import Search
 from antiphon.wire.chunking import ChunkingStrategyRequestParam, as_cut
@@ -107,8 +107,6 @@ async def opened(config: Config, drain: Drain) -> AsyncIterator[Services]:
     try:
         await migrate(database, migrations(database.dialect))
         await services.jobs.open()
-        for index in indexes.values():
-            await index.open()
         catalog.start()
         await worker.start()
         working = asyncio.create_task(_work_until_told(services))
@@ -256,6 +254,7 @@ def _ingesting(
         clock=clock,
         config=config.vector_stores,
         indexes=outside.indexes,
+        default_index=default_index(config, outside.database),
         read=Parser(config.vector_stores.parsing).parse,
         cut=_cut,
         embed=_embed(catalog),

@@ -129,8 +129,8 @@ def test_a_store_names_index_model_and_metric_as_llama_stacks_clients_do(client:
         "metric": "dot_product",
     }
     made = client.vector_stores.create(extra_body=body).model_extra or {}
-    assert (made["provider_id"], made["embedding_dimension"], made["metric"]) == ("database", 4, "dot_product")
-    with pytest.raises(openai.BadRequestError, match="There is no index 'milvus'; there are 'database', 'faiss'"):
+    assert (made["provider_id"], made["embedding_dimension"], made["metric"]) == ("faiss", 4, "dot_product")
+    with pytest.raises(openai.BadRequestError, match="There is no index 'milvus'; there are 'embedded', 'faiss'"):
         client.vector_stores.create(extra_body={"provider_id": "milvus"})
     with pytest.raises(openai.NotFoundError) as refused:
         client.vector_stores.create(extra_body={"embedding_model": "scripted-elsewhere/none"})
@@ -500,7 +500,7 @@ def test_a_store_must_be_named_and_be_there(server: Server, path: str) -> None:
 
 def test_indexes_are_listed_among_the_providers(server: Server) -> None:
     listed = [each for each in server.get("/providers").json["data"] if each["api"] == "vector_io"]
-    assert [each["provider_id"] for each in listed] == ["database", "faiss", "sqlite-vec"]
+    assert [each["provider_id"] for each in listed] == ["embedded", "faiss", "sqlite-vec"]
     assert server.get("/providers/faiss").json["api"] == "vector_io"
 
 

@@ -12,7 +12,6 @@ from antiphon.api.call import Call
 from antiphon.api.openapi import document
 from antiphon.api.reply import Reply
 from antiphon.api.route import route
-from antiphon.api.vector_stores import EMBEDDED
 from antiphon.wire.models import (
     Health,
     Model,
@@ -76,9 +75,8 @@ async def get_provider(call: Call[None, None]) -> ProviderEntry:
 
 def _indexes(call: Call[None, None]) -> list[ProviderEntry]:
     """The indexes that a vector store's `provider_id` may name."""
-    indexes = call.services.config.vector_stores.indexes
-    kinds = dict.fromkeys(EMBEDDED, "embedded") | {name: index.kind for name, index in indexes.items()}
-    health = ProviderHealth(status="OK")
+    configured, health = call.services.config.vector_stores.indexes, ProviderHealth(status="OK")
+    kinds = {name: configured[name].kind if name in configured else name for name in call.services.ingesting.indexes}
     return [
         ProviderEntry(api="vector_io", provider_id=name, provider_type=f"inline::{kind}", health=health)
         for name, kind in kinds.items()

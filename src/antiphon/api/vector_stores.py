@@ -9,7 +9,6 @@ from msgspec import Struct
 
 from antiphon.api.call import Call
 from antiphon.api.route import route
-from antiphon.config import Config
 from antiphon.errors import ApiError, InvalidRequest, NotFound
 from antiphon.models.embedding import default_model
 from antiphon.stores.vector_files import NewFile
@@ -30,10 +29,6 @@ from antiphon.wire.vector_stores import (
     VectorStoreListQuery,
 )
 
-DATABASE: Final = "database"
-"""How the index in the server's own database is named outside."""
-EMBEDDED: Final = (DATABASE, "faiss", "sqlite-vec")
-"""Names that mean it, unless an index is configured under them."""
 _PUTS_AT_ONCE: Final = 64
 
 
@@ -53,28 +48,25 @@ async def create_vector_store(call: Call[CreateVectorStore, None]) -> VectorStor
     if not begun:
         await stores.create(call.owner, await _described(call, store_id))
     await attach(call, store_id, files)
-    return public(await stores.get(call.owner, store_id))
+    return await stores.get(call.owner, store_id)
 
 
 @route("GET", "/v1/vector_stores", query=VectorStoreListQuery, answer=Page[VectorStore])
 async def list_vector_stores(call: Call[None, VectorStoreListQuery]) -> Page[VectorStore]:
     """List vector stores."""
-    page = await call.services.vector_stores.list(call.owner, call.query)
-    for store in page.data:
-        public(store)
-    return page
+    return await call.services.vector_stores.list(call.owner, call.query)
 
 
 @route("GET", "/v1/vector_stores/{vector_store_id}", answer=VectorStore)
 async def get_vector_store(call: Call[None, None]) -> VectorStore:
     """Retrieve a vector store, with its counts of this moment."""
-    return public(await call.services.vector_stores.get(call.owner, call.params["vector_store_id"]))
+    return await call.services.vector_stores.get(call.owner, call.params["vector_store_id"])
 
 
 @route("POST", "/v1/vector_stores/{vector_store_id}", body=UpdateVectorStore, answer=VectorStore)
 async def update_vector_store(call: Call[UpdateVectorStore, None]) -> VectorStore:
     """Change a vector store's name, metadata or expiry."""
-    return public(await call.services.vector_stores.update(call.owner, call.params["vector_store_id"], call.body))
+    return await call.services.vector_stores.update(call.owner, call.params["vector_store_id"], call.body)
 
 
 @route("DELETE", "/v1/vector_stores/{vector_store_id}", answer=VectorStoreDeleted)
@@ -157,7 +149,6 @@ def _check_room(call: Call[Any, Any], count: int) -> None:
 async def _described(call: Call[CreateVectorStore, None], store_id: str) -> VectorStore:
     """The store that a request asks for."""
     body, now = call.body, int(call.services.clock())
-    index = index_named(call.services.config, body.provider_id)
     model, dimension = await _embedding(call)
     return VectorStore(
         id=store_id,
@@ -170,21 +161,19 @@ async def _described(call: Call[CreateVectorStore, None], store_id: str) -> Vect
         embedding_model=model,
         embedding_dimension=dimension or None,
         metric=body.metric or "cosine",
-        provider_id=index,
+        provider_id=_index(call),
     )
 
 
-def index_named(config: Config, name: str | None) -> str:
-    """The configured index that a client names; "" is the database's own. Raises `InvalidRequest`."""
-    indexes = config.vector_stores.indexes
+def _index(call: Call[CreateVectorStore, None]) -> str:
+    """The index of a new store. Raises `InvalidRequest` for one that is not there."""
+    ingesting, name = call.services.ingesting, call.body.provider_id
     if name is None:
-        return config.vector_stores.index
-    if name in indexes:
-        return name
-    if name in EMBEDDED:
-        return ""
-    known = ", ".join(repr(each) for each in dict.fromkeys([*indexes, *EMBEDDED]))
-    raise InvalidRequest(f"There is no index {name[:100]!r}; there are {known}.", param="provider_id")
+        return ingesting.default_index
+    if name not in ingesting.indexes:
+        known = ", ".join(map(repr, ingesting.indexes))
+        raise InvalidRequest(f"There is no index {name[:100]!r}; there are {known}.", param="provider_id")
+    return name
 
 
 async def _embedding(call: Call[CreateVectorStore, None]) -> tuple[str, int]:
@@ -203,12 +192,6 @@ async def _embedding(call: Call[CreateVectorStore, None]) -> tuple[str, int]:
         error.param = "embedding_model"
         raise
     return resolved.id, body.embedding_dimension or resolved.info.dimension or 0
-
-
-def public(store: VectorStore) -> VectorStore:
-    """The store as clients see it: an index has a name always."""
-    store.provider_id = store.provider_id or DATABASE
-    return store
 
 
 # ---------------------------------------------------------------- search

@@ -61,7 +61,7 @@ class Embed(Protocol):
 
 
 class Ingesting(Struct, frozen=True, kw_only=True):
-    """What files are ingested with. `indexes` are those that are configured, by name."""
+    """What files are ingested with: among it the indexes by name, of which new stores have the default one."""
 
     stores: VectorStores
     files: VectorFiles
@@ -71,6 +71,7 @@ class Ingesting(Struct, frozen=True, kw_only=True):
     clock: Clock
     config: VectorStoresConfig
     indexes: Mapping[str, VectorIndex]
+    default_index: str
     read: Read
     cut: Cut
     embed: Embed

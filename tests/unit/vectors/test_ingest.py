@@ -93,6 +93,7 @@ class Shop:
             clock=clock,
             config=config,
             indexes={"": self.rows},  # type: ignore[dict-item]
+            default_index="",
             read=self._read,
             cut=self._cut,
             embed=self._embed,
