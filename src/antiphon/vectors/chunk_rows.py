@@ -5,7 +5,8 @@ that a file of any size leaves without holding the database.
 """
 
 import itertools
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -22,6 +23,8 @@ STEP: Final = 500
 """Rows that one statement reads or removes: a few milliseconds."""
 _FILES_AT_ONCE: Final = 32
 _PLACES_AT_ONCE: Final = 50
+
+EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
 
 Name = tuple[str, str]
 """A file and an attempt of its."""
@@ -51,13 +54,15 @@ class Searched(NamedTuple):
 
 
 class ChunkRows:
-    """The chunks of all owners, one store at a time. `more` are columns of a kind of index's own."""
+    """The chunks of all owners, one store at a time. `more` are an index's own columns, each with its placeholder."""
 
-    def __init__(self, database: Database, more: Sequence[str] = ()) -> None:
-        columns = ", ".join((_COLUMNS, *more))
-        changed = ", ".join(f"{name} = excluded.{name}" for name in columns.split(", ")[4:])
+    def __init__(self, database: Database, more: Mapping[str, str] = EMPTY) -> None:
+        columns = [*_COLUMNS.split(", "), *more]
+        changed = ", ".join(f"{name} = excluded.{name}" for name in columns[4:])
         self._database = database
-        self._columns = columns
+        self._table = CHUNKS
+        self._columns = ", ".join(columns)
+        self._marks = ", ".join([*"?" * len(_COLUMNS.split(", ")), *more.values()])
         self._replacing = f" ON CONFLICT {_KEY} DO UPDATE SET {changed}"
 
     def inserts(
@@ -75,7 +80,7 @@ class ChunkRows:
         ]
         for start in range(0, len(rows), INSERT_ROWS_MAX):
             some = rows[start : start + INSERT_ROWS_MAX]
-            sql = CHUNKS.insert(self._columns, len(some)) + self._replacing
+            sql = self._table.insert(self._columns, len(some), marks=self._marks) + self._replacing
             yield Statement(sql, tuple(value for row in some for value in row))
 
     async def add(self, key: Key, name: Name, chunks: Sequence[Chunk], *, more: Sequence[Params] = ()) -> None:
@@ -103,7 +108,7 @@ class ChunkRows:
     async def page(self, key: Key, name: Name, *, after: int, limit: int) -> list[Chunk]:
         """An attempt's chunks with numbers above `after`."""
         rows = await self._database.all(_PAGE, (key.owner, key.store, *name, after, limit))
-        return [_chunk(*row) for row in rows]
+        return [_chunk(row) for row in rows]
 
     async def fetch(self, key: Key, matches: Sequence[Match]) -> list[Chunk | None]:
         """The chunks at some places."""
@@ -113,7 +118,7 @@ class ChunkRows:
             sql = " UNION ALL ".join([_ONE] * len(some))
             places = ((key.owner, key.store, each.file_id, each.attempt, each.number) for each in some)
             rows = await self._database.all(sql, tuple(itertools.chain.from_iterable(places)))
-            found |= {(file, attempt, row[0]): _chunk(*row) for file, attempt, *row in rows}
+            found |= {(file, attempt, row[0]): _chunk(row) for file, attempt, *row in rows}
         return [found.get((each.file_id, each.attempt, each.number)) for each in matches]
 
     async def searched(self, key: Key, names: Sequence[Name]) -> AsyncIterator[list[Searched]]:
@@ -123,12 +128,17 @@ class ChunkRows:
             rows = await self._together(key, some)
             yield [row for row in rows if row[:2] in some]
             if len(rows) == STEP:  # and there may be more
-                last = {row[:2]: row.number for row in rows}
-                whole = {name for name in last if name != rows[-1][:2]}
-                for name in some:
-                    if name not in whole:
-                        async for rest in self._rest(key, name, last.get(name, -1)):
-                            yield rest
+                async for rest in self._others(key, some, rows):
+                    yield rest
+
+    async def _others(self, key: Key, names: Sequence[Name], rows: Sequence[Searched]) -> AsyncIterator[list[Searched]]:
+        """The rows of these attempts that come after some first ones."""
+        last = {row[:2]: row.number for row in rows}
+        whole = {name for name in last if name != rows[-1][:2]}
+        for name in names:
+            if name not in whole:
+                async for rest in self._rest(key, name, last.get(name, -1)):
+                    yield rest
 
     async def _together(self, key: Key, names: Sequence[Name]) -> list[Searched]:
         """The first rows of several attempts, ordered by attempt, perhaps with some of others."""
@@ -172,7 +182,8 @@ def _values(key: Key, chunk: Chunk) -> Params:
     return chunk.number, chunk.id, _encode(chunk.piece), metadata, packed(chunk.piece.text), chunk.vector
 
 
-def _chunk(number: int, id: str, piece: bytes, metadata: bytes) -> Chunk:
+def _chunk(row: Sequence[Any]) -> Chunk:
+    number, id, piece, metadata = row
     return Chunk(
         id=id,
         number=number,

@@ -73,7 +73,7 @@ class Search:
         self._rerank = rerank
         self._filtered: OrderedDict[tuple[str, str, bytes], _Filtered] = OrderedDict()
 
-    async def search(self, owner: str, store_id: str, wanted: Wanted, access: Access) -> list[Hit]:
+    async def search(self, owner: str, store_id: str, wanted: Wanted, *, access: Access) -> list[Hit]:
         """The best hits over all queries, the best first, each chunk once.
 
         Raises `NotFound` for the store, `InvalidRequest` for a filter or a mode that the store does not allow,

@@ -53,7 +53,7 @@ def compare(kind: str, key: str, value: object) -> Filter:
         ("nin", "author", [], True),
     ],
 )
-def test_a_comparison(kind, key, value, allowed):
+def test_a_comparison_holds_within_its_kind(kind, key, value, allowed):
     assert allows(compare(kind, key, value))(FILE) is allowed
 
 

@@ -77,12 +77,12 @@ async def world():
 
 async def found(world, *queries, search=None, **more):
     wanted = Wanted(queries=queries, **more)
-    hits = await (search or world.search()).search("ada", "vs_1", wanted, ACCESS)
+    hits = await (search or world.search()).search("ada", "vs_1", wanted, access=ACCESS)
     return [(hit.file_id, hit.chunk.number) for hit in hits]
 
 
 async def test_a_hit_says_what_is_known_of_its_file(world):
-    (hit, *_) = await world.search().search("ada", "vs_1", Wanted(queries=("red apples",)), ACCESS)
+    (hit, *_) = await world.search().search("ada", "vs_1", Wanted(queries=("red apples",)), access=ACCESS)
     assert (hit.file_id, hit.filename, hit.attributes) == ("file_a", "file_a.txt", {"year": 2020})
     assert hit.chunk.piece.text == "red apples"
     assert hit.chunk.piece.page == 1
@@ -148,7 +148,7 @@ async def test_a_rerank_model_orders_the_best_anew(world):
 async def test_a_store_without_vectors_is_searched_by_words(world):
     world.view_ = replace(world.view_, embedding_model="", dimension=0, among={}, files={})
     await world.add("file_w", "red apples")
-    (hit,) = await world.search(mode="semantic").search("ada", "vs_1", Wanted(queries=("apples",)), NO_ACCESS)
+    (hit,) = await world.search(mode="semantic").search("ada", "vs_1", Wanted(queries=("apples",)), access=NO_ACCESS)
     assert (hit.chunk.piece.text, hit.similarity) == ("red apples", None)
     assert 0 < hit.score < 1
     with pytest.raises(InvalidRequest, match="no vectors"):
@@ -168,7 +168,7 @@ async def test_what_was_removed_meanwhile_is_no_hit(world):
 
 async def test_a_foreign_store_is_not_found_and_a_lost_index_is_named(world):
     with pytest.raises(NotFound):
-        await world.search().search("eve", "vs_1", Wanted(queries=("apples",)), ACCESS)
+        await world.search().search("eve", "vs_1", Wanted(queries=("apples",)), access=ACCESS)
     world.view_ = replace(world.view_, index="elsewhere")
     with pytest.raises(Unavailable, match=r"'elsewhere'.*There are: here"):
         await found(world, "apples")
