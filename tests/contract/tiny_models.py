@@ -129,7 +129,7 @@ def write_model(folder: Path, tensors: dict[str, np.ndarray] | None = None, **mo
 def write_reranker(folder: Path, **more: Any) -> Path:
     """A whole cross-encoder."""
     tensors = random_tensors("bert.", head=("bert.pooler.dense", "classifier"))
-    return write_model(folder, tensors, architectures=["BertForSequenceClassification"], **more)
+    return write_model(folder, tensors, architectures=["BertForSequenceClassification"], id2label={"0": "yes"}, **more)
 
 
 def write_modules(folder: Path, *, pooling: str = "mean_tokens", normalize: bool = True) -> None:

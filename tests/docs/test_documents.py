@@ -71,7 +71,7 @@ def test_configurations_are_valid_settings(text, tmp_path):
 
     loaded = config.load(file, {"OPENAI_API_KEY": "sk-test", "LAB_KEY": "lab-test", "HOME": str(tmp_path)})
 
-    assert "lab" in config.hosts(loaded)
+    assert {"lab", "local"} & config.hosts(loaded).keys()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

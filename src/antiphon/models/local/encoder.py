@@ -19,15 +19,15 @@ from antiphon.models.local.onnx import Array
 from antiphon.models.local.safetensors import Broken
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, OrtValue
     from tokenizers import Tokenizer
 
 Text = str | tuple[str, str]
 
-BATCH_TOKENS: Final = 1024
+BATCH_TOKENS: Final = 512
 """Tokens of one batch, padding included: larger ones are no faster on a processor, and take more memory."""
 CHARS_PER_TOKEN_MAX: Final = 64
-"""Of a text that is cut, no more is tokenized than this for each token that is kept."""
+"""Of a text, no more is read than this for each token that the model takes: what a request costs is bounded."""
 
 
 class Window(Struct, frozen=True):
@@ -46,13 +46,13 @@ class Encoder:
         with _translated(folder.path / TOKENIZER):
             self._tokenizer = _tokenizer(folder)
         with _translated(folder.graph or folder.path):
-            self._session = _session(folder)
+            self._session, self._shared = _session(folder)
         self._types = {each.name: each.type for each in self._session.get_inputs()}
         self._output = _output(folder, self._session)
 
     def windows(self, text: Text, place: int, *, whole: bool) -> list[Window]:
         """The text as the model is given it: its beginning, or all of it in as many windows as it takes."""
-        cut = text if whole else _cut(text, self.folder.tokens_max * CHARS_PER_TOKEN_MAX)
+        cut = _cut(text, self.folder.tokens_max * CHARS_PER_TOKEN_MAX)
         # Of all the tokenizer's methods, this one lets other threads run.
         (first,) = self._tokenizer.encode_batch_fast([self._worded(cut)])
         return [Window(place, each.ids, each.type_ids) for each in [first, *(first.overflowing if whole else [])]]
@@ -159,21 +159,26 @@ def _tokenizer(folder: Folder) -> "Tokenizer":
     return tokenizer
 
 
-def _session(folder: Folder) -> "InferenceSession":
-    """The model, each run of which takes one thread: several batches at once use a machine better than one does."""
+def _session(folder: Folder) -> "tuple[InferenceSession, list[OrtValue]]":
+    """The model, and what must live as long as it does.
+
+    Each run of it takes one thread: several batches at once use a machine better than one does.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.enable_cpu_mem_arena = False  # it keeps the memory of the largest batch for ever, and is no faster
+    # Both keep the memory of the largest batch for ever, and make nothing faster.
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     options.log_severity_level = 4
     model: Any = str(folder.graph)
+    shared: list[OrtValue] = []
     if folder.shape is not None:
         graph = graph_of(folder.shape, folder.tensors(), classifies=folder.kind == "rerank")
-        shared = {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in graph.shared.items()}
-        options.add_external_initializers(list(shared), list(shared.values()))
+        shared = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in graph.shared.values()]
+        options.add_external_initializers(list(graph.shared), shared)
         model = graph.model()
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]), shared
 
 
 def _output(folder: Folder, session: "InferenceSession") -> str:

@@ -64,6 +64,13 @@ def models_in(path: Path) -> list[Folder]:
 
 def model_in(path: Path) -> Folder:
     """The model in a folder. Raises `Broken`, naming the file at fault."""
+    try:
+        return _read(path)
+    except (TypeError, ValueError, AttributeError) as error:  # a setting of a type that nobody writes
+        raise Broken(path, f"its configuration cannot be understood: {error}") from error
+
+
+def _read(path: Path) -> Folder:
     settings = _object(path / CONFIG)
     if not _object(path / TOKENIZER).get("model"):
         raise Broken(path / TOKENIZER, "it describes no tokenizer")
@@ -99,9 +106,9 @@ def _classifies(path: Path, settings: dict[str, Any]) -> bool:
     names = settings.get("architectures") or [""]
     if not str(names[0]).endswith("ForSequenceClassification"):
         return False
-    labels = settings.get("id2label") or {"0": "LABEL_0"} if settings.get("num_labels", 1) == 1 else {}
-    if len(labels) != 1:
-        raise Broken(path / CONFIG, f"{names[0]} with {len(labels)} labels: a model that reranks has one")
+    labels = len(settings.get("id2label") or (0, 1))  # where none are written, `transformers` means two
+    if labels != 1:
+        raise Broken(path / CONFIG, f"{names[0]} with {labels} labels: a model that reranks has one")
     return True
 
 
@@ -123,14 +130,14 @@ def _shape(path: Path, settings: dict[str, Any], *, classifies: bool) -> Shape |
         if _graphs(path):
             return None
         raise Broken(config, problem)
-    roberta = kind in _ROBERTAS
+    roberta, padding = kind in _ROBERTAS, settings.get("pad_token_id")
     shape = Shape(
         hidden=_number(config, settings, "hidden_size"),
         layers=_number(config, settings, "num_hidden_layers"),
         heads=_number(config, settings, "num_attention_heads"),
         activation=activation,
         epsilon=float(settings.get("layer_norm_eps", 1e-12)),
-        first_position=int(settings.get("pad_token_id") or 0) + 1 if roberta else 0,
+        first_position=(1 if padding is None else int(padding)) + 1 if roberta else 0,
         roberta=roberta,
     )
     _check(path, shape, classifies=classifies)

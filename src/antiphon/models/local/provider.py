@@ -40,7 +40,7 @@ _encode = msgspec.json.Encoder().encode
 class _Embed(Struct, kw_only=True):
     model: str
     input: str | list[Any]
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None
 
 

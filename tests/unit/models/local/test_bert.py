@@ -45,6 +45,7 @@ def test_a_cross_encoder_computes_what_the_paper_says(tmp_path, kind) -> None:
     first = 0 if kind == "bert" else 2
     tensors = random_tensors(f"{kind}.", head=head, first=first)
     more = {"model_type": kind, "pad_token_id": first // 2, "architectures": ["XForSequenceClassification"]}
+    more["id2label"] = {"0": "yes"}
     encoder = Encoder(model_in(write_model(tmp_path / "m", tensors, max_position_embeddings=24 + first, **more)))
     logits = encoded(encoder, [("the dog", text) for text in TEXTS])
     reference = Reference(tensors, layers=LAYERS, heads=HEADS, prefix=f"{kind}.", first=first)
@@ -72,7 +73,7 @@ def minilm() -> Encoder:
 
 PASSAGE = (
     "Reciprocal rank fusion adds, for each document, one over its rank in every list; sixty is added to each rank"
-    " so that the first places do not decide alone. " * 12
+    " so that the first places do not decide alone. " * 3
 )
 
 
@@ -82,7 +83,7 @@ def test_minilm_computes_what_the_paper_says(minilm) -> None:
     reference = Reference(weights, layers=6, heads=12)
     texts = ["A man is eating food.", "Ça va? — 你好, naïve café", PASSAGE]
     windows = [minilm.windows(text, place, whole=False)[0] for place, text in enumerate(texts)]
-    assert len(windows[2].ids) == 256
+    assert len(windows[2].ids) > 90
     wanted = [reference.vector(window.ids) for window in windows]
     assert min(cosines(minilm.run(windows), wanted)) > 0.99999
 

@@ -77,11 +77,14 @@ def test_what_tensors_alone_cannot_run_is_run_by_its_graph(tmp_path) -> None:
         ),
         ({"hidden_size": 32}, "config.json: hidden_size 32 fits neither"),
         ({"num_attention_heads": 3}, "config.json: hidden_size 16 fits neither"),
+        ({"layer_norm_eps": "small"}, "m: its configuration cannot be understood: could not convert"),
+        ({"architectures": 7}, "m: its configuration cannot be understood"),
         ({"hidden_size": None}, "config.json: hidden_size is None where a positive number is needed"),
         (
             {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "a", "1": "b"}},
             "config.json: BertForSequenceClassification with 2 labels: a model that reranks has one",
         ),
+        ({"architectures": ["BertForSequenceClassification"]}, "config.json: BertForSequenceClassification with 2 lab"),
     ],
 )
 def test_a_configuration_that_cannot_be_run_is_refused(tmp_path, more, why) -> None:

@@ -101,6 +101,7 @@ async def test_the_answer_is_openais_with_the_tokens_counted(folder) -> None:
 async def test_base64_holds_the_same_numbers(folder) -> None:
     local = provider(folder)
     plain = await asked(local, "/embeddings", model="tiny-embed", input="cat")
+    assert plain == await asked(local, "/embeddings", model="tiny-embed", input="cat", encoding_format=None)
     packed = await asked(local, "/embeddings", model="tiny-embed", input="cat", encoding_format="base64")
     numbers = struct.unpack(f"<{HIDDEN}f", base64.b64decode(packed["data"][0]["embedding"]))
     assert list(numbers) == plain["data"][0]["embedding"]
