@@ -46,6 +46,7 @@ from antiphon.stores.runs import Runs
 from antiphon.stores.signals import Signals
 from antiphon.stores.workers import Workers
 from antiphon.telemetry import Counts, Telemetry, log_request
+from antiphon.vectors.parse import Parser
 
 log = logging.getLogger("antiphon.app")
 
@@ -151,6 +152,7 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         conversations=conversations,
         completions=Completions(database),
         files=Files(database, outside.blobs, clock, workers=workers),
+        parser=Parser(config.vector_stores.parsing),
         batches=Batches(database),
         jobs=open_jobs(config, database, workers, signals=signals),
         test_ids=NumberedIds(),

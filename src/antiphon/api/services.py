@@ -22,6 +22,7 @@ from antiphon.stores.idempotency import Idempotency
 from antiphon.stores.jobs import Jobs
 from antiphon.stores.responses import Responses
 from antiphon.telemetry import Telemetry
+from antiphon.vectors.parse import Parser
 
 
 class Services(Struct, frozen=True, kw_only=True):
@@ -36,6 +37,7 @@ class Services(Struct, frozen=True, kw_only=True):
     conversations: Conversations
     completions: Completions
     files: Files
+    parser: Parser
     batches: Batches
     jobs: Jobs
     test_ids: NumberedIds

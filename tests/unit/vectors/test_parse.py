@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import made_files as made
 import msgspec
 import pytest
 
+import made_files as made
 from antiphon.knowledge import ParsingConfig
 from antiphon.vectors import parse as parsing
 from antiphon.vectors.base import Block
@@ -132,7 +132,7 @@ def test_what_a_crash_means_is_said(number, code, said):
 async def test_when_nobody_waits_any_more_the_process_is_killed(our_processes):
     waiting = asyncio.create_task(parse(pieces(b"a,b\n" * 2**22), "x.csv", CONFIG))
     async with asyncio.timeout(10):
-        while not our_processes():
+        while not our_processes():  # noqa: ASYNC110 - another process's doing
             await asyncio.sleep(0.01)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -173,10 +173,10 @@ async def test_the_process_has_neither_our_environment_nor_our_files(monkeypatch
         os.set_inheritable(kept.fileno(), True)
         reading = asyncio.create_task(parse(pieces(b"a,b\n" * 2**21), "x.csv", CONFIG))
         async with asyncio.timeout(10):
-            while not (found := our_processes()) or len(list((found[0] / "fd").iterdir())) < 3:
+            while not (found := our_processes()) or len(list((found[0] / "fd").iterdir())) < 3:  # noqa: ASYNC110 - another process's doing
                 await asyncio.sleep(0.001)
         process = found[0]
-        files = {each.name: os.readlink(each) for each in (process / "fd").iterdir()}
+        files = {each.name: str(each.readlink()) for each in (process / "fd").iterdir()}
         environment = (process / "environ").read_bytes()
         session = (process / "stat").read_text().split()[5]
         reading.cancel()

@@ -19,7 +19,6 @@ from openai.types import BatchError as SdkBatchError
 from openai.types import BatchRequestCounts as SdkBatchRequestCounts
 from openai.types import BatchUsage as SdkBatchUsage
 from openai.types import FileDeleted as SdkFileDeleted
-from openai.types import StaticFileChunkingStrategy as SdkStaticChunking
 from openai.types import (
     FileObject,
     batch_create_params,
@@ -29,6 +28,7 @@ from openai.types import (
     file_create_params,
     file_list_params,
 )
+from openai.types import StaticFileChunkingStrategy as SdkStaticChunking
 from openai.types import conversations as sdk_conversations
 from openai.types import responses as sdk
 from openai.types.chat import ChatCompletion, completion_list_params, completion_update_params
