@@ -135,7 +135,21 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
     database, workers, signals = outside.database, outside.workers, outside.signals
     files = Files(database, outside.blobs, clock, workers=workers)
     queue = open_jobs(config, database, workers, signals=signals)
-    ingesting = _ingesting(config, catalog, outside, files=files, queue=queue, clock=clock)
+    parser = Parser(config.vector_stores.parsing)
+    ingesting = Ingesting(
+        stores=VectorStores(database, clock),
+        files=VectorFiles(database, clock),
+        uploads=files,
+        jobs=queue,
+        signals=signals,
+        clock=clock,
+        config=config.vector_stores,
+        indexes=outside.indexes,
+        default_index=default_index(config, database),
+        read=parser.parse,
+        cut=_cut,
+        embed=_embed(catalog),
+    )
     idempotency = Idempotency(database, workers, clock, kept_s=config.idempotency_s)
     responses, conversations = Responses(database), Conversations(database)
     engine = Engine(
@@ -152,18 +166,6 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         strict=config.strict,
         compaction_prompt=config.compaction_prompt,
     )
-
-    async def missing() -> list[str]:
-        if outside.drain.begun:
-            return ["the server is stopping"]
-        await database.one("SELECT 1")
-        hosts = await catalog.providers()
-        if not hosts:
-            return ["no model host is configured"]
-        return (
-            [] if any(host.health.status != "Error" for host in hosts) else ["no model host answers: see /v1/providers"]
-        )
-
     return Services(
         config=config,
         clock=clock,
@@ -174,6 +176,7 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         conversations=conversations,
         completions=Completions(database),
         files=files,
+        parser=parser,
         batches=Batches(database),
         jobs=queue,
         vector_stores=ingesting.stores,
@@ -186,9 +189,20 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         alive=KeepAlive(config.timeouts.keep_alive_s),
         idempotency=idempotency,
         once=Once(idempotency, signals, secret, bytes_max=config.limits.idempotent_answer_bytes_max),
-        ready=missing,
+        ready=partial(_missing, outside, catalog),
         telemetry=Telemetry(Counts(), log_request),
     )
+
+
+async def _missing(outside: Outside, catalog: Catalog) -> list[str]:
+    """What the server lacks to do its work."""
+    if outside.drain.begun:
+        return ["the server is stopping"]
+    await outside.database.one("SELECT 1")
+    hosts = await catalog.providers()
+    if not hosts:
+        return ["no model host is configured"]
+    return [] if any(host.health.status != "Error" for host in hosts) else ["no model host answers: see /v1/providers"]
 
 
 async def _work_until_told(services: Services) -> None:
@@ -240,25 +254,6 @@ async def _work(services: Services, lanes: batches.Lanes) -> None:
     )
     kinds[ingest.FORGET] = Kind(perform=performing(partial(ingest.forget, services.ingesting)), attempts_max=20)
     await jobs.serve(services.jobs, kinds, [Recurring(kind=name, every_s=kept.clean_every_s) for name in cleaning])
-
-
-def _ingesting(
-    config: Config, catalog: Catalog, outside: Outside, *, files: Files, queue: Jobs, clock: Clock
-) -> Ingesting:
-    return Ingesting(
-        stores=VectorStores(outside.database, clock),
-        files=VectorFiles(outside.database, clock),
-        uploads=files,
-        jobs=queue,
-        signals=outside.signals,
-        clock=clock,
-        config=config.vector_stores,
-        indexes=outside.indexes,
-        default_index=default_index(config, outside.database),
-        read=Parser(config.vector_stores.parsing).parse,
-        cut=_cut,
-        embed=_embed(catalog),
-    )
 
 
 def _cut(document: Document, strategy: ChunkingStrategyRequestParam | None) -> Iterator[Piece]:

@@ -93,7 +93,7 @@ def example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
         return path, batch(server), {}
     if "{batch_id}" in path:
         return path.replace("{batch_id}", server.post("/batches", batch(server)).json["id"]), b"", {}
-    if path == "/v1/files":
+    if path in ("/v1/files", "/v1alpha/file-processors/process"):
         return path, *form("one")
     bodies: dict[str, Any] = {
         "/v1/chat/completions": {**CHAT, "store": True},

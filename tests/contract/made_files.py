@@ -1,4 +1,5 @@
 """Small real documents, made by hand: what office programs and others write, and what is broken about files."""
+# ruff: noqa: E501 - markup
 
 import io
 import zipfile
@@ -109,8 +110,12 @@ def pptx():
         f"<a:tr>{''.join(f'<a:tc><a:txBody><a:p><a:r><a:t>{x}</a:t></a:r></a:p></a:txBody></a:tc>' for x in row)}</a:tr>"
         for row in ("ab", "cd")
     )
-    table = f"<p:graphicFrame><a:graphic><a:graphicData><a:tbl>{rows}</a:tbl></a:graphicData></a:graphic></p:graphicFrame>"
-    order = f'<p:sldIdLst xmlns:r="{R}"><p:sldId id="256" r:id="slide_2"/><p:sldId id="257" r:id="slide_1"/></p:sldIdLst>'
+    table = (
+        f"<p:graphicFrame><a:graphic><a:graphicData><a:tbl>{rows}</a:tbl></a:graphicData></a:graphic></p:graphicFrame>"
+    )
+    order = (
+        f'<p:sldIdLst xmlns:r="{R}"><p:sldId id="256" r:id="slide_2"/><p:sldId id="257" r:id="slide_1"/></p:sldIdLst>'
+    )
     return zipped(
         {
             "[Content_Types].xml": TYPES,

@@ -25,6 +25,7 @@ from antiphon.stores.vector_files import VectorFiles
 from antiphon.stores.vector_stores import VectorStores
 from antiphon.telemetry import Telemetry
 from antiphon.vectors.ingest import Ingesting
+from antiphon.vectors.parse import Parser
 from antiphon.vectors.search import Search
 
 
@@ -40,6 +41,7 @@ class Services(Struct, frozen=True, kw_only=True):
     conversations: Conversations
     completions: Completions
     files: Files
+    parser: Parser
     batches: Batches
     jobs: Jobs
     vector_stores: VectorStores

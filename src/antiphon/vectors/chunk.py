@@ -6,14 +6,13 @@ vocabulary's affair; a window that would begin or end within a character begins 
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import attrgetter
 from typing import Final, NamedTuple, Protocol
 
 from antiphon.vectors.base import Block, Document, Piece
 from antiphon.wire.chunking import (
     ChunkingStrategyResponse,
-    OtherChunkingStrategyResponseParam,
     StaticChunkingStrategyResponseParam,
     StructuredChunkingStrategyResponseParam,
     as_cut,
@@ -30,8 +29,8 @@ JOINT_TOKENS: Final = 2
 _SEAM: Final = re.compile(r"(?<=\n)(?=[^\W_])|(?<=\S)(?= [^\W\d_])")
 _CONTINUING: Final = bytes(range(0x80, 0xC0))
 """The bytes of UTF-8 that no character begins with."""
-_CUTS: Final = (re.compile(r"(?<=\n)"), re.compile(r"(?<=[.!?;])(?=\s)|(?<=[。！？；])"))
-"""Where a long block is cut: between lines, or else between sentences."""
+_CUTS: Final = (re.compile(r"(?<=\n)"), re.compile(r"(?<=[.!?;])(?=\s)|(?<=[\u3002\uff01\uff1f\uff1b])"))
+"""Where a long block is cut: between lines, or else between sentences, Chinese and Japanese ones too."""
 PATH: Final = " > "
 
 
@@ -51,13 +50,11 @@ def pieces(document: Document, strategy: ChunkingStrategyResponse, tokenizer: To
     """The document's pieces in order, each with its text, place, page and headings. None of them is white only."""
     match strategy:
         case StructuredChunkingStrategyResponseParam(structured=structured):
-            spans = _packed(document, structured.max_chunk_size_tokens, tokenizer)
+            return _placed(document, _packed(document, structured.max_chunk_size_tokens, tokenizer))
         case StaticChunkingStrategyResponseParam(static=static):
             sizes = static.max_chunk_size_tokens, static.chunk_overlap_tokens
-            spans = _windows(_slices(document), sizes, tokenizer)
-        case OtherChunkingStrategyResponseParam():
-            return pieces(document, as_cut(None), tokenizer)
-    return _placed(document, spans)
+            return _placed(document, _windows(_slices(document), sizes, tokenizer))
+    return pieces(document, as_cut(None), tokenizer)
 
 
 class _Span(NamedTuple):
@@ -203,7 +200,7 @@ class _Packer:
         atoms = self._atoms[: len(self._atoms) - but]
         if atoms:
             text = [atoms[0].text]
-            for before, atom in zip(atoms, atoms[1:], strict=False):
+            for before, atom in pairwise(atoms):
                 text += [SEPARATOR, atom.text] if atom.start > before.end else [atom.text]
             yield _Span(atoms[0].start, "".join(text))
         self._atoms, self.cost = [], 0
@@ -235,7 +232,7 @@ class _Part(NamedTuple):
     tokens: int
 
 
-def _cut(text: str, size: int, tokenizer: Tokenizer, cuts: tuple[re.Pattern[str], ...] = _CUTS) -> Iterator[_Part]:
+def _cut(text: str, size: int, tokenizer: Tokenizer, *, cuts: tuple[re.Pattern[str], ...] = _CUTS) -> Iterator[_Part]:
     """A text in parts of up to `size` tokens: cut between lines if it must be, or sentences, or tokens."""
     tokens = _count(text, tokenizer)
     if tokens <= size:
@@ -243,7 +240,7 @@ def _cut(text: str, size: int, tokenizer: Tokenizer, cuts: tuple[re.Pattern[str]
     elif cuts:
         held, total = list[str](), 0
         for unit in _units(text, cuts[0], size // 2):
-            for part in _cut(unit, size, tokenizer, cuts[1:]):
+            for part in _cut(unit, size, tokenizer, cuts=cuts[1:]):
                 if held and total + part.tokens > size:
                     yield _Part("".join(held), total)
                     held, total = [], 0

@@ -1,6 +1,7 @@
 """Cutting documents into pieces."""
 
 from functools import partial
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -85,7 +86,7 @@ def test_nothing_of_the_text_is_lost(document, strategy):
 def test_pieces_come_in_order_and_each_has_something_of_its_own(document, strategy):
     found = pieces(document, strategy)
 
-    assert all(a.start < b.start and a.end < b.end for a, b in zip(found, found[1:], strict=False))
+    assert all(a.start < b.start and a.end < b.end for a, b in pairwise(found))
 
 
 def test_nothing_is_cut_before_it_is_asked_for():
@@ -116,9 +117,7 @@ def test_windows_are_those_of_the_whole_texts_tokens(text, strategy):
     for start in range(0, len(tokens), size - overlap):
         if start and start + overlap >= len(tokens):
             break
-        place = [
-            len(TOKENS.decode_bytes(tokens[:edge]).decode(errors="ignore")) for edge in (start, start + size)
-        ]
+        place = [len(TOKENS.decode_bytes(tokens[:edge]).decode(errors="ignore")) for edge in (start, start + size)]
         cut = [
             at + (TOKENS.decode_bytes(tokens[:edge]) != text[:at].encode())
             for at, edge in zip(place, (start, start + size), strict=True)
@@ -134,7 +133,7 @@ def test_auto_is_windows_of_800_tokens_of_which_400_repeat():
     found = pieces(Document(blocks=(Block(text=text),)), as_cut(None))
 
     assert [count(piece.text) for piece in found[:-1]] == [800] * (len(found) - 1)
-    for before, piece in zip(found, found[1:], strict=False):
+    for before, piece in pairwise(found):
         assert count(text[piece.start : before.end]) == 400
 
 
@@ -148,7 +147,9 @@ def test_no_last_window_repeats_only_the_overlap(tokens, windows):
 
 def test_slices_do_not_change_the_tokens():
     """The text is tokenized in slices; the windows are those of a tokenizer that sees all of it."""
-    text = "\n".join(f"Line {number}: it's {number * 7919} (so-called) words; 中文 and more." for number in range(9_000))
+    text = "\n".join(
+        f"Line {number}: it's {number * 7919} (so-called) words; 中文 and more." for number in range(9_000)
+    )
     assert len(text) > 3 * chunk.SLICE_CHARS
     tokens = TOKENS.encode_ordinary(text)
 

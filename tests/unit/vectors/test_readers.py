@@ -1,12 +1,14 @@
 """What becomes of each kind of file: blocks out of bytes."""
+# ruff: noqa: RUF001, E501, ISC003 - other scripts' letters are meant
 
-import datetime
+import contextlib
+import datetime as dt
 
-import made_files as made
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import made_files as made
 from antiphon.vectors.base import Block
 from antiphon.vectors.reader import clean, merged
 from antiphon.vectors.readers.encoding import decoded
@@ -67,7 +69,7 @@ def test_docx_has_headings_lists_tables_and_footnotes():
         + made.word_paragraph("point", list_level=0)
         + made.word_paragraph("lower", list_level=1)
         + made.word_table(("Name", "Born"), ("Ada", "1815"))
-        + f'<w:sdt><w:sdtContent>{made.word_paragraph("in a field")}</w:sdtContent></w:sdt>'
+        + f"<w:sdt><w:sdtContent>{made.word_paragraph('in a field')}</w:sdtContent></w:sdt>"
         + "<w:p><w:del><w:r><w:delText>gone</w:delText></w:r></w:del><w:r><w:t>kept</w:t><w:tab/><w:t>this</w:t></w:r></w:p>"
     )
 
@@ -104,7 +106,7 @@ def test_xlsx_has_sheets_whose_header_is_repeated():
     for kind, text, page in found[1:]:
         assert (kind, page, text.split("\n")[0]) == ("table", 1, "Name | Born |  | Share")
         assert len(text) <= BLOCK_CHARS + 100
-    first_day = datetime.date(1899, 12, 30) + datetime.timedelta(45002)
+    first_day = dt.date(1899, 12, 30) + dt.timedelta(45002)
     assert found[1][1].split("\n")[1] == f"Person number 2 | {first_day.isoformat()} |  | 0.3"
 
 
@@ -145,7 +147,10 @@ def test_rtf_has_its_text_without_its_formatting():
         (made.docx("<w:p>" * 600 + "</w:p>" * 600), "invalid_file: The file is no valid XML: its elements are nested"),
         (made.docx("")[:-30], "invalid_file: The file is no valid zip archive"),
         (made.zipped({"a.txt": "x"}), "unsupported_file: The file is a zip archive of no known kind"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 99, "unsupported_file: The file is of the office format of before"),
+        (
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 99,
+            "unsupported_file: The file is of the office format of before",
+        ),
         (
             b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "EncryptedPackage".encode("utf-16-le"),
             "invalid_file: The file is an encrypted office document",
@@ -218,7 +223,12 @@ After the table.
 
 
 @pytest.mark.parametrize(
-    "text", ['Name,Born\nAda,"1815, in\nLondon"\n', 'Name;Born\nAda;"1815, in\nLondon"\n', "Name\tBorn\nAda\t1815, in London\n"]
+    "text",
+    [
+        'Name,Born\nAda,"1815, in\nLondon"\n',
+        'Name;Born\nAda;"1815, in\nLondon"\n',
+        "Name\tBorn\nAda\t1815, in London\n",
+    ],
 )
 def test_csv_has_the_delimiter_that_fits(text):
     assert blocks(text, "people.csv") == [("table", "Name | Born\nAda | 1815, in London")]
@@ -326,20 +336,16 @@ def test_what_is_no_text_is_refused(content, said):
 
 @given(content=st.binary(max_size=300), name=st.sampled_from(["a.md", "a.html", "a.csv", "a.json", "a.jsonl", "a.py"]))
 def test_any_bytes_are_read_or_refused(content, name):
-    try:
-        assert isinstance(blocks(content, name), list)
-    except Refused as refused:
-        assert refused.message
+    with contextlib.suppress(Refused):
+        assert all(text for _, text, *_ in blocks(content, name))
 
 
 @given(content=st.binary(max_size=100), name=st.sampled_from(["xl/workbook.xml", "word/document.xml", "content.xml"]))
 def test_any_member_of_an_archive_is_read_or_refused(content, name):
     mimetype = "application/vnd.oasis.opendocument.text" if name == "content.xml" else "x"
     archive = made.zipped({"mimetype": mimetype, "[Content_Types].xml": made.TYPES, name: content})
-    try:
-        assert isinstance(blocks(archive), list)
-    except Refused as refused:
-        assert refused.message
+    with contextlib.suppress(Refused):
+        assert all(text for _, text, *_ in blocks(archive))
 
 
 # ---------------------------------------------------------------- what is written

@@ -13,7 +13,7 @@ UNREADABLE_MAX: Final = 0.001
 """Up to this part of a text may be broken UTF-8, and it still is UTF-8."""
 CONTROL_MAX: Final = 0.01
 """Up to this part of a text may be control characters, and it still is one."""
-GUESSED: Final = (
+GUESSED: Final = (  # noqa: SIM905 - read as words
     "cp1252 cp1251 cp1250 cp1253 cp1254 cp1255 cp1256 cp1257 cp874 koi8_r "
     "shift_jis euc_jp iso2022_jp gb18030 big5 euc_kr cp949"
 ).split()
@@ -113,7 +113,11 @@ def _guessed(content: bytes) -> str:
 
 def _fitness(sample: bytes, name: str) -> float:
     """Which part of the letters beside ASCII are those of the language that has most of them."""
-    letters = [each for each in sample.decode(name, "replace").lower() if each > "\x7f" and (each.isalpha() or each == "\ufffd")]
+    letters = [
+        each
+        for each in sample.decode(name, "replace").lower()
+        if each > "\x7f" and (each.isalpha() or each == "\ufffd")
+    ]
     return max(sum(each in known for each in letters) for known in LATIN[name].split()) / (len(letters) or 1)
 
 
