@@ -17,7 +17,7 @@ from antiphon.api.server import AsgiApp, application, inside
 from antiphon.api.services import Services
 from antiphon.api.sse import KeepAlive
 from antiphon.api.tasks import Tasks
-from antiphon.clock import Clock, replay_clock, system_clock
+from antiphon.clock import replay_clock, system_clock
 from antiphon.config import Config, ConfigError, HostConfig
 from antiphon.drain import Drain
 from antiphon.egress import LiveTransport
@@ -42,7 +42,7 @@ from antiphon.stores.conversations import Conversations
 from antiphon.stores.database import Database
 from antiphon.stores.files import LOOSE_S_MAX, Files
 from antiphon.stores.idempotency import Idempotency
-from antiphon.stores.jobs import Job, Jobs, Kind
+from antiphon.stores.jobs import Job, Kind
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.opening import open_database, open_jobs, open_signals
 from antiphon.stores.responses import Responses

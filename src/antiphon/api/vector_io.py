@@ -62,7 +62,7 @@ async def query_chunks(call: Call[QueryChunks, None]) -> FoundChunks:
     wanted = Wanted(
         queries=(_text(body.query, "query"),), count=body.params.max_chunks, ranking=ranking_of_query(body.params)
     )
-    search = call.services.search.search(call.owner, _store_id(body), wanted, call.access)
+    search = call.services.search.search(call.owner, _store_id(body), wanted, access=call.access)
     hits = await call.until_gone(search)
     return FoundChunks(chunks=[_found(hit) for hit in hits], scores=[hit.score for hit in hits])
 

@@ -93,7 +93,7 @@ async def search_vector_store(call: Call[SearchVectorStore, None]) -> SearchResu
         filters=body.filters,
         ranking=ranking_of(body.ranking_options, body.search_mode),
     )
-    search = services.search.search(call.owner, call.params["vector_store_id"], wanted, call.access)
+    search = services.search.search(call.owner, call.params["vector_store_id"], wanted, access=call.access)
     hits = await call.until_gone(search)
     return SearchResultsPage(search_query=queries, data=[_result(hit) for hit in hits])
 
