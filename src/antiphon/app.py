@@ -273,13 +273,15 @@ def _embed(catalog: Catalog) -> Embed:
 
 
 def _search(config: Config, catalog: Catalog, ingesting: Ingesting) -> Search:
-    async def reranked(model: str, query: str, documents: Sequence[str], access: Access) -> list[float]:
-        return await rerank(catalog, model, query, documents=documents, access=access)
-
-    async def embedded(model: str, texts: Sequence[str], access: Access) -> list[bytes]:
-        return await embed(catalog, model, texts, access=access)
-
-    return Search(ingesting.stores, ingesting.indexes, config.vector_stores.search, embed=embedded, rerank=reranked)
+    return Search(
+        ingesting.stores,
+        ingesting.indexes,
+        config.vector_stores.search,
+        embed=lambda model, texts, access: embed(catalog, model, texts, access=access),
+        rerank=lambda model, query, documents, access: rerank(
+            catalog, model, query, documents=documents, access=access
+        ),
+    )
 
 
 def _told(working: asyncio.Task[None]) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from antiphon.settings import SECRET
+
 REWRITE_PROMPT: Final = """\
 You turn a question into a query for a search engine over documents. Answer with the query alone: the terms and short \
 phrases that a passage with the answer would contain, in the language of the question, without explanation."""
@@ -38,7 +40,7 @@ class IndexConfig(Struct, frozen=True, kw_only=True):
     url: Annotated[
         str, Meta(description="Where it listens; of `qdrant` also a folder, or `:memory:`. The database's need none.")
     ] = ""
-    key: Annotated[str, Meta(description="Its API key.")] = ""
+    key: Annotated[str, Meta(description="Its API key.", extra=SECRET)] = ""
     memory_bytes_max: Annotated[
         int, Meta(ge=0, description="`embedded`: memory for the latest searched stores, of each process.")
     ] = 1_073_741_824

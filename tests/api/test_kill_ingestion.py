@@ -49,7 +49,6 @@ def ended(server: Server, store: str) -> dict[str, Any]:
         if all(each["status"] != "in_progress" for each in found.values()):
             return found
         assert time.monotonic() < deadline, Counter(each["status"] for each in found.values())
-        time.sleep(0.02)
 
 
 def content(server: Server, store: str, file: str) -> str:

@@ -41,7 +41,6 @@ def until(true: Callable[[], Any]) -> Any:
     deadline = time.monotonic() + 20
     while not (found := true()):
         assert time.monotonic() < deadline
-        time.sleep(0.005)
     return found
 
 

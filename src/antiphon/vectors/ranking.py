@@ -83,8 +83,9 @@ def fused(meaning: Sequence[Ranked], words: Sequence[Ranked], ranking: Ranking, 
     found: dict[Place, Ranked] = {}
     for weight, ranked in zip(weights, (meaning, words), strict=True):
         for rank, each in enumerate(ranked):
-            scores[each.place] = scores.get(each.place, 0.0) + weight * value(each, rank, ranking)
-            found.setdefault(each.place, each)
+            place = each.match.file_id, each.match.number
+            scores[place] = scores.get(place, 0.0) + weight * value(each, rank, ranking)
+            found.setdefault(place, each)
     # Sums of weights may miss 1 by a last digit.
     joined = (Ranked(each.match, min(1.0, scores[place]), each.similarity) for place, each in found.items())
     return sorted(joined, key=_order)
@@ -92,12 +93,13 @@ def fused(meaning: Sequence[Ranked], words: Sequence[Ranked], ranking: Ranking, 
 
 def best(results: Iterable[Sequence[Ranked]], count: int, threshold: float = 0.0) -> list[Ranked]:
     """The best over several queries: of a chunk that more than one found, the best score counts."""
+    ordered = sorted((each for result in results for each in result if each.score >= threshold), key=_order)
     found: dict[Place, Ranked] = {}
-    for each in (ranked for result in results for ranked in result):
-        other = found.get(each.place)
-        if each.score >= threshold and (other is None or _order(each) < _order(other)):
-            found[each.place] = each
-    return sorted(found.values(), key=_order)[:count]
+    for each in ordered:
+        found.setdefault(each.place, each)
+        if len(found) == count:
+            break
+    return list(found.values())
 
 
 def reranked(candidates: Sequence[Ranked], scores: Sequence[float]) -> list[Ranked]:
