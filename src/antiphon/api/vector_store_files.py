@@ -38,7 +38,6 @@ _BATCH = f"{_BATCHES}/{{batch_id}}"
 async def create_vector_store_file(call: Call[CreateVectorStoreFile, None]) -> VectorStoreFile:
     """Attach an uploaded file, which is ingested then. One that failed is tried again."""
     body, store_id = call.body, call.params["vector_store_id"]
-    await call.services.vector_stores.get(call.owner, store_id)
     files = await new_files(call, [_wanted(body)], param="file_id")
     await attach(call, store_id, files)
     return await call.services.vector_files.get(call.owner, store_id, body.file_id)
@@ -117,7 +116,6 @@ def _after(query: FileContentQuery) -> int:
 async def create_vector_store_file_batch(call: Call[CreateVectorStoreFileBatch, None]) -> VectorStoreFileBatch:
     """Attach many uploaded files."""
     services, body, store_id = call.services, call.body, call.params["vector_store_id"]
-    await services.vector_stores.get(call.owner, store_id)
     if call.begun is not None:
         with contextlib.suppress(NotFound):
             begun = await services.vector_files.get_batch(call.owner, store_id, call.begun)

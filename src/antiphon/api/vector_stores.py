@@ -84,8 +84,8 @@ async def search_vector_store(call: Call[SearchVectorStore, None]) -> SearchResu
     """Search a vector store for chunks of its files."""
     body, services = call.body, call.services
     queries = [body.query] if isinstance(body.query, str) else list(body.query)
-    await services.vector_stores.get(call.owner, call.params["vector_store_id"])
     if body.rewrite_query:
+        await services.vector_stores.get(call.owner, call.params["vector_store_id"])  # before a model is paid for it
         queries = await call.until_gone(_rewritten(call, queries))
     wanted = Wanted(
         queries=tuple(queries),
