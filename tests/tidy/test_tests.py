@@ -26,6 +26,7 @@ ASSERTING = {
 MAY_SKIP = "conftest.py"  # the folder of recordings beside the repository is not part of it
 
 NO_UNIT_TEST = {
+    "vectors/rewrite.py": "tests/api/test_sdk_vector_stores.py asks a model by it",
     "app.py": "the composition root: every test in tests/api goes through it",
     "drain.py": "tests/api/test_stop.py",
     "supervisor.py": "tests/api/test_workers.py",

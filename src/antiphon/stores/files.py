@@ -15,6 +15,7 @@ from antiphon.ids import random_id
 from antiphon.stores.blobs import Blobs
 from antiphon.stores.database import Database, Duplicate, Mismatch, Row, Statement
 from antiphon.stores.table import Listing, Table, not_found
+from antiphon.stores.vector_files import file_deleted
 from antiphon.stores.workers import Workers
 from antiphon.wire.base import Page
 from antiphon.wire.files import File, FileListQuery
@@ -100,7 +101,7 @@ class Files:
         return Page(data=[_file(row) for row in rows], first_id=first, last_id=last, has_more=has_more)
 
     async def delete(self, owner: str, id: str) -> None:
-        """Removes the file, then its bytes."""
+        """Removes the file, from all vector stores too, then its bytes."""
         _, key = await self._find(owner, id)
         if not await self._retire(owner, id, key):
             raise not_found("File", id)
@@ -163,7 +164,8 @@ class Files:
         """Removes a file's row and then its bytes; whether the row was there."""
         loosen = Statement(_LOOSEN, self._loose(owner, key))
         try:
-            await self._database.transaction([Statement(_DELETE, (owner, id, key), 1), loosen])
+            delete = Statement(_DELETE, (owner, id, key), 1)
+            await self._database.transaction([delete, loosen, *file_deleted(owner, id)])
         except Mismatch:
             return False
         await self._remove(owner, key)

@@ -73,6 +73,10 @@ class Search:
         self._rerank = rerank
         self._filtered: OrderedDict[tuple[str, str, bytes], _Filtered] = OrderedDict()
 
+    async def check(self, owner: str, store_id: str) -> None:
+        """Raises `NotFound` if there is no such store, `InvalidRequest` if it has expired."""
+        await self._stores.view(owner, store_id)
+
     async def search(self, owner: str, store_id: str, wanted: Wanted, *, access: Access) -> list[Hit]:
         """The best hits over all queries, the best first, each chunk once.
 
