@@ -34,9 +34,10 @@ from antiphon.replay.transport import ReplayOptions, ReplayTransport, open_trans
 from antiphon.stores.batches import Batches
 from antiphon.stores.blobs import BlobOptions, Blobs, open_blobs
 from antiphon.stores.completions import Completions
+from antiphon.stores.contents import LOOSE_S_MAX
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.database import Database
-from antiphon.stores.files import LOOSE_S_MAX, Files
+from antiphon.stores.files import Files
 from antiphon.stores.idempotency import Idempotency
 from antiphon.stores.jobs import Job, Kind
 from antiphon.stores.migrate import migrate, migrations
@@ -44,6 +45,7 @@ from antiphon.stores.opening import open_database, open_jobs, open_signals
 from antiphon.stores.responses import Responses
 from antiphon.stores.runs import Runs
 from antiphon.stores.signals import Signals
+from antiphon.stores.uploads import Uploads
 from antiphon.stores.workers import Workers
 from antiphon.telemetry import Counts, Telemetry, log_request
 
@@ -115,6 +117,7 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
     database, workers, signals = outside.database, outside.workers, outside.signals
     idempotency = Idempotency(database, workers, clock, kept_s=config.idempotency_s)
     responses, conversations = Responses(database), Conversations(database)
+    files = Files(database, outside.blobs, clock, workers=workers)
     engine = Engine(
         catalog=catalog,
         responses=responses,
@@ -150,7 +153,8 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         responses=responses,
         conversations=conversations,
         completions=Completions(database),
-        files=Files(database, outside.blobs, clock, workers=workers),
+        files=files,
+        uploads=Uploads(database, files, clock, limits=config.limits),
         batches=Batches(database),
         jobs=open_jobs(config, database, workers, signals=signals),
         test_ids=NumberedIds(),
@@ -198,6 +202,7 @@ async def _work(services: Services, lanes: batches.Lanes) -> None:
         batches.SWEEP: partial(batches.sweep, running),
         "clean_responses": lambda _: services.responses.fail_left_over(services.clock()),
         "clean_files": lambda _: services.files.clean(services.clock() - LOOSE_S_MAX),
+        "clean_uploads": lambda _: services.uploads.clean(),
         "clean_answers": lambda _: services.idempotency.clean(services.clock()),
         "clean_jobs": lambda _: services.jobs.clean(done_kept_s=kept.done_kept_s, dead_kept_s=kept.dead_kept_s),
     }

@@ -10,6 +10,9 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     body_bytes_max: Annotated[int, Meta(ge=1, description="Largest request body.")] = 64 * 1024 * 1024
     file_bytes_max: Annotated[int, Meta(ge=1, description="Largest file that can be uploaded.")] = 512 * 1024 * 1024
+    upload_bytes_max: Annotated[int, Meta(ge=1, description="Largest file that can be uploaded in parts.")] = 8 * 2**30
+    upload_part_bytes_max: Annotated[int, Meta(ge=1, description="Largest part of an upload.")] = 64 * 1024 * 1024
+    upload_parts_max: Annotated[int, Meta(ge=1, description="Parts of one upload.")] = 10_000
     answer_bytes_max: Annotated[int, Meta(ge=1, description="Largest answer of a model host.")] = 64 * 1024 * 1024
     input_items_max: Annotated[int, Meta(ge=1, description="Items in one request's `input`.")] = 10_000
     tools_max: Annotated[int, Meta(ge=1, description="Tools in one request.")] = 128

@@ -18,6 +18,7 @@ from antiphon.api import (
     models,
     responses,
     socket,
+    uploads,
 )
 from antiphon.api.call import Receive, Scope, Send
 from antiphon.api.errors import refusal, unknown_url, wrong_method
@@ -60,6 +61,10 @@ ROUTES: Final[tuple[Route, ...]] = (
     files.get_file,
     files.delete_file,
     files.get_content,
+    uploads.create_upload,
+    uploads.add_upload_part,
+    uploads.complete_upload,
+    uploads.cancel_upload,
     batches.create_batch,
     batches.list_batches,
     batches.get_batch,

@@ -21,6 +21,7 @@ from antiphon.stores.files import Files
 from antiphon.stores.idempotency import Idempotency
 from antiphon.stores.jobs import Jobs
 from antiphon.stores.responses import Responses
+from antiphon.stores.uploads import Uploads
 from antiphon.telemetry import Telemetry
 
 
@@ -36,6 +37,7 @@ class Services(Struct, frozen=True, kw_only=True):
     conversations: Conversations
     completions: Completions
     files: Files
+    uploads: Uploads
     batches: Batches
     jobs: Jobs
     test_ids: NumberedIds
