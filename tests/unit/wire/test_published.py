@@ -87,6 +87,7 @@ DEVIATIONS: dict[str, str] = {
     "compact.prompt_cache_retention: +in-memory": "the spelling of the package before 3.0",
     "compact.service_tier: +scale +ultrafast": "whatever a response may ask for",
     "compact: lacks image": NOT_SERVED,
+    "create upload.purpose: +evals +user_data": IN_PACKAGE,
     "Upload.purpose: +assistants +batch +evals +fine-tune +user_data +vision": "what an upload may be created for",
     "create.prompt_cache_retention: +in-memory": "the spelling of the package before 3.0",
     "create: adds access_programs": IN_PACKAGE,
