@@ -30,6 +30,7 @@ from openai.types import (
     upload_complete_params,
     upload_create_params,
 )
+from openai.types import StaticFileChunkingStrategy as SdkStaticChunking
 from openai.types import Upload as SdkUpload
 from openai.types import conversations as sdk_conversations
 from openai.types import responses as sdk
@@ -40,7 +41,19 @@ from openai.types.shared import Reasoning as SdkReasoning
 from openai.types.uploads import UploadPart as SdkUploadPart
 from openai.types.uploads import part_create_params
 
-from antiphon.wire import batches, chat, conversations, embeddings, events, files, items, responses, tools, uploads
+from antiphon.wire import (
+    batches,
+    chat,
+    chunking,
+    conversations,
+    embeddings,
+    events,
+    files,
+    items,
+    responses,
+    tools,
+    uploads,
+)
 
 NOT_SERVED = "belongs to what this release does not serve; never sent, and optional in clients' types"
 LATER = "an event of what this release does not serve"
@@ -429,6 +442,7 @@ def against_package() -> list[str]:
         ("complete upload", uploads.CompleteUpload, upload_complete_params.UploadCompleteParams),
         ("files list", files.FileListQuery, file_list_params.FileListParams),
         ("embedding", embeddings.CreateEmbedding, embedding_create_params.EmbeddingCreateParams),
+        ("chunking", chunking.StaticChunkingStrategy, SdkStaticChunking),
     ):
         found += differences(where, our_shape(ours), sdk_shape(theirs), required=not where[0].isupper())
     return found
@@ -461,6 +475,9 @@ def against_document(found_in: Document) -> list[str]:
         ("create upload", uploads.CreateUpload, "CreateUploadRequest"),
         ("add part", uploads.AddUploadPart, "AddUploadPartRequest"),
         ("complete upload", uploads.CompleteUpload, "CompleteUploadRequest"),
+        ("static chunking", chunking.StaticChunkingStrategy, "StaticChunkingStrategy"),
+        ("static", chunking.StaticChunkingStrategyRequestParam, "StaticChunkingStrategyRequestParam"),
+        ("Static", chunking.StaticChunkingStrategyResponseParam, "StaticChunkingStrategyResponseParam"),
     ):
         found += differences(where, our_shape(ours), found_in.named(name), required=False)
     return found
