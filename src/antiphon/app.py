@@ -22,11 +22,14 @@ from antiphon.config import Config, ConfigError, HostConfig
 from antiphon.drain import Drain
 from antiphon.egress import LiveTransport
 from antiphon.engine import batches, jobs
+from antiphon.engine.attachments import Attachments, AttachmentsConfig
 from antiphon.engine.background import Worker
 from antiphon.engine.jobs import Recurring, performing
 from antiphon.engine.run import Engine
 from antiphon.engine.seal import Sealer
 from antiphon.exchange import Transport
+from antiphon.fetch import Fetcher
+from antiphon.guard import Guard
 from antiphon.ids import random_id, replayable_ids
 from antiphon.models.catalog import Catalog, catalog_of
 from antiphon.replay.llama_stack import NumberedIds
@@ -48,6 +51,7 @@ from antiphon.stores.signals import Signals
 from antiphon.stores.uploads import Uploads
 from antiphon.stores.workers import Workers
 from antiphon.telemetry import Counts, Telemetry, log_request
+from antiphon.vectors.parse import Parser
 
 log = logging.getLogger("antiphon.app")
 
@@ -57,6 +61,7 @@ class Outside(Struct, frozen=True, kw_only=True):
 
     database: Database
     blobs: Blobs
+    transport: Transport
     workers: Workers
     signals: Signals
     drain: Drain
@@ -76,14 +81,16 @@ async def opened(config: Config, drain: Drain) -> AsyncIterator[Services]:
 
     At the end, what has not ended by itself when the drain's patience is over is handed to other processes.
     """
-    live = LiveTransport()
+    live = LiveTransport(guard=Guard(config.fetch))
     transport = open_transport(_replay_options(config), live)
     config = _with_recorded_hosts(config, transport)
     database = open_database(config)
     signals = open_signals(config, database)
     catalog = catalog_of(config, transport)
     workers = Workers(database, config.background.lease_s)
-    outside = Outside(database=database, blobs=_blobs(config), workers=workers, signals=signals, drain=drain)
+    outside = Outside(
+        database=database, blobs=_blobs(config), transport=transport, workers=workers, signals=signals, drain=drain
+    )
     services = services_of(config, catalog, outside)
     worker = Worker(services.engine, workers)
     drain.listen(worker.drain)
@@ -129,6 +136,12 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         new_id=new_id,
         sealer=Sealer(secret),
         limits=config.limits,
+        attachments=Attachments(
+            files,
+            Fetcher(outside.transport, Guard(config.fetch)),
+            Parser(config.vector_stores.parsing),
+            config=AttachmentsConfig(limits=config.limits, fetch=config.fetch, template=config.file_template),
+        ),
         strict=config.strict,
         compaction_prompt=config.compaction_prompt,
     )

@@ -184,6 +184,10 @@ class Config(Struct, frozen=True, kw_only=True):
     compaction_prompt: Annotated[
         str, Meta(min_length=1, description="What a model is told that is to summarise a context which has grown long.")
     ] = COMPACTION_PROMPT
+    file_template: Annotated[
+        str,
+        Meta(description="How a file is shown to a model that takes none, with its `{filename}` and its `{text}`."),
+    ] = '<file name="{filename}">\n{text}\n</file>'
     idempotency_s: Annotated[
         float, Meta(gt=0, description="How long the answer to a request with an `Idempotency-Key` is kept.")
     ] = 86_400.0

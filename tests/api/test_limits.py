@@ -1,5 +1,6 @@
 """Every limit has a named error: what is just within it is served, and one more is not (promise P10)."""
 
+import base64
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,19 @@ def file(server: Server, host: Host, more: int) -> Got:
 
 
 UPLOAD = {"filename": "a", "mime_type": "text/plain", "purpose": "user_data"}
+
+
+def attach(server: Server, parts: list[dict[str, str]]) -> Got:
+    return server.post("/responses", {"model": MODEL, "input": [{"role": "user", "content": parts}]})
+
+
+def attachments(server: Server, host: Host, more: int) -> Got:
+    return attach(server, [{"type": "input_file", "file_data": "SGVsbG8="}] * (FEW + more))
+
+
+def attachment_bytes(server: Server, host: Host, more: int) -> Got:
+    data = [base64.b64encode(b"x" * size).decode() for size in (MOST // 2, MOST // 2 + more)]
+    return attach(server, [{"type": "input_file", "file_data": each} for each in data])
 
 
 def upload(server: Server, host: Host, more: int) -> Got:
@@ -105,6 +119,8 @@ CASES: dict[str, tuple[Callable[[Server, Host, int], Got], int, int, str]] = {
     "answer_bytes_max": (answer, MOST, 502, "upstream_error"),
     "idempotent_answer_bytes_max": (answer_for_a_retry, MOST, 409, "idempotent_answer_too_large"),
     "input_items_max": (input_items, FEW, 400, "array_above_max_length"),
+    "attachments_max": (attachments, FEW, 400, "too_many_attachments"),
+    "attachments_bytes_max": (attachment_bytes, MOST, 400, "attachments_too_large"),
     "tools_max": (tools, FEW, 400, "array_above_max_length"),
     "embedding_inputs_max": (embedding_inputs, FEW, 400, "array_above_max_length"),
     "requests_running_max": (requests_running, FEW, 429, "too_many_requests_running"),

@@ -40,7 +40,7 @@ def kept(engine: Engine, run: Run) -> bytes:
     """The run as its row holds it."""
     access = run.access
     plain = msgspec.json.encode((access.key, access.keys)).decode() if access.key or access.keys else ""
-    bare = replace(run.request, items=(), functions=(), instructions=None)
+    bare = replace(run.request, items=(), functions=(), instructions=None, as_sent={})
     keys = engine.sealer.seal(plain, "keys") if plain else ""
     return journal.encode(Kept(bare, access.replay, keys, run.compact_threshold, run.compact_only))
 
@@ -103,4 +103,6 @@ async def _with_context(engine: Engine, run: Run, stored: Kept) -> Run:
         functions=tuple(offer.function for offer in run.offers.values()),
         instructions=instructions if isinstance(instructions, str) else None,
     )
-    return replace(run, request=request, access=Access(key=key, keys=keys, replay=stored.replay))
+    access = Access(key=key, keys=keys, replay=stored.replay)
+    request = await engine.filled(request, run.host, owner=run.owner, access=access)
+    return replace(run, request=request, access=access)
