@@ -166,8 +166,13 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         responses=responses,
         conversations=conversations,
         completions=Completions(database),
+<<<<<<< HEAD
         files=files,
         uploads=Uploads(database, files, clock, limits=config.limits),
+=======
+        files=Files(database, outside.blobs, clock, workers=workers),
+        parser=Parser(config.vector_stores.parsing),
+>>>>>>> parse
         batches=Batches(database),
         jobs=open_jobs(config, database, workers, signals=signals),
         test_ids=NumberedIds(),

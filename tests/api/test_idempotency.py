@@ -88,7 +88,7 @@ def example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
         return path, batch(server), {}
     if "{batch_id}" in path:
         return path.replace("{batch_id}", server.post("/batches", batch(server)).json["id"]), b"", {}
-    if path == "/v1/files":
+    if path in ("/v1/files", "/v1alpha/file-processors/process"):
         return path, *form("one")
     if "{upload_id}" in path:
         return upload_example(path, server)

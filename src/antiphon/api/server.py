@@ -13,6 +13,7 @@ from antiphon.api import (
     completions,
     conversations,
     embeddings,
+    file_processors,
     files,
     inspect,
     models,
@@ -61,10 +62,14 @@ ROUTES: Final[tuple[Route, ...]] = (
     files.get_file,
     files.delete_file,
     files.get_content,
+<<<<<<< HEAD
     uploads.create_upload,
     uploads.add_upload_part,
     uploads.complete_upload,
     uploads.cancel_upload,
+=======
+    file_processors.process_file,
+>>>>>>> parse
     batches.create_batch,
     batches.list_batches,
     batches.get_batch,

@@ -23,6 +23,7 @@ from antiphon.stores.jobs import Jobs
 from antiphon.stores.responses import Responses
 from antiphon.stores.uploads import Uploads
 from antiphon.telemetry import Telemetry
+from antiphon.vectors.parse import Parser
 
 
 class Services(Struct, frozen=True, kw_only=True):
@@ -37,7 +38,11 @@ class Services(Struct, frozen=True, kw_only=True):
     conversations: Conversations
     completions: Completions
     files: Files
+<<<<<<< HEAD
     uploads: Uploads
+=======
+    parser: Parser
+>>>>>>> parse
     batches: Batches
     jobs: Jobs
     test_ids: NumberedIds

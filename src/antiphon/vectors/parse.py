@@ -13,7 +13,7 @@ import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Final
@@ -50,14 +50,41 @@ class Parser:
         async with self._turns:
             return await parse(source, filename, self._config)
 
+    def spooled(self, source: AsyncIterator[bytes]) -> AbstractAsyncContextManager[IO[bytes]]:
+        """The first half of it, for a source that may be slow: it takes no turn."""
+        return _spooled(source, self._config.file_bytes_max)
+
+    async def read(self, file: IO[bytes], filename: str) -> Document:
+        """The second half."""
+        async with self._turns:
+            return await _read(file, filename, self._config)
+
 
 async def parse(source: AsyncIterator[bytes], filename: str, config: ParsingConfig) -> Document:
     """The blocks of a file whose bytes `source` gives. Of `filename`, the ending counts where the bytes do not tell.
 
     Raises `Refused` for what cannot be read within the bounds, and whatever `source` raises.
     """
-    with tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as output:
-        await _spool(source, file, config.file_bytes_max)
+    async with _spooled(source, config.file_bytes_max) as file:
+        return await _read(file, filename, config)
+
+
+@asynccontextmanager
+async def _spooled(source: AsyncIterator[bytes], bytes_max: int) -> AsyncIterator[IO[bytes]]:
+    """A file without a name, which goes with the last process that has it open."""
+    with tempfile.TemporaryFile() as file:
+        size = 0
+        async for piece in in_chunks(source, CHUNK_BYTES):
+            size += len(piece)
+            if size > bytes_max:
+                raise Refused("invalid_file", f"The file is larger than the {bytes_max} bytes that are read of a file.")
+            await asyncio.to_thread(file.write, piece)
+        file.seek(0)
+        yield file
+
+
+async def _read(file: IO[bytes], filename: str, config: ParsingConfig) -> Document:
+    with tempfile.TemporaryFile() as output:
         process = await _start(filename, config, (file, output))
         try:
             async with asyncio.timeout(config.time_s):
@@ -72,17 +99,6 @@ async def parse(source: AsyncIterator[bytes], filename: str, config: ParsingConf
     if isinstance(blocks, Refusal):
         raise Refused(blocks.code, blocks.message)
     return Document(blocks=blocks)
-
-
-async def _spool(source: AsyncIterator[bytes], file: IO[bytes], bytes_max: int) -> None:
-    """Into a file without a name, which goes with the last process that has it open."""
-    size = 0
-    async for piece in in_chunks(source, CHUNK_BYTES):
-        size += len(piece)
-        if size > bytes_max:
-            raise Refused("invalid_file", f"The file is larger than the {bytes_max} bytes that are read of a file.")
-        await asyncio.to_thread(file.write, piece)
-    file.seek(0)
 
 
 async def _start(filename: str, config: ParsingConfig, files: tuple[IO[bytes], IO[bytes]]) -> Process:
@@ -120,7 +136,8 @@ def _result(output: IO[bytes]) -> Refusal | tuple[Block, ...]:
     """Decoded out of the file itself, so that it is not in memory twice."""
     try:
         with mmap.mmap(output.fileno(), 0, access=mmap.ACCESS_READ) as content, _viewed(content) as view:
-            return _OUTPUT.decode(view)
+            result: Refusal | tuple[Block, ...] = _OUTPUT.decode(view)
+            return result
     except (ValueError, msgspec.DecodeError) as error:  # an empty file cannot be mapped
         raise Refused("server_error", "The file could not be read: its parser left no result.") from error
 

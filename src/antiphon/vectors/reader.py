@@ -48,11 +48,11 @@ class Refusal(Struct, frozen=True, kw_only=True):
 def main() -> None:
     """Reads the file on standard input; the task stands in the last argument."""
     task = msgspec.json.decode(sys.argv[-1], type=Task)
-    with open(1, "wb", closefd=False) as output:  # noqa: PTH123 - what it was started with
+    with open(1, "wb", closefd=False) as output:
         sys.excepthook = _Hook(output)
         _limit(task)
         try:
-            with open(0, "rb", closefd=False) as file:  # noqa: PTH123 - likewise
+            with open(0, "rb", closefd=False) as file:
                 content = file.read()
             write(read(content, task.filename, task.bounds), output, task.bounds.chars_max)
         except Refused as refused:
@@ -114,7 +114,7 @@ class _Hook:
     def __init__(self, output: BufferedWriter) -> None:
         self._output = output
 
-    def __call__(self, kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+    def __call__(self, kind: type[BaseException], *_: BaseException | TracebackType | None) -> None:
         _refuse(self._output, "server_error", f"The file could not be read: its parser failed with {kind.__name__}.")
 
 
@@ -136,5 +136,5 @@ def _limit(task: Task) -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         _, hard = resource.getrlimit(what)
-        value = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
-        resource.setrlimit(what, (value, value))
+        most = bound + 1 if hard == resource.RLIM_INFINITY else min(bound + 1, hard)
+        resource.setrlimit(what, (min(bound, most), most))  # at the first, a signal tells which bound it was

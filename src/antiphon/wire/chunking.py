@@ -40,7 +40,7 @@ class StaticChunkingStrategyRequestParam(Struct, kw_only=True, tag_field="type",
     static: StaticChunkingStrategy
 
 
-class StructuredChunkingStrategy(Struct, kw_only=True):
+class StructuredChunkingStrategy(Struct, frozen=True, kw_only=True):
     """Pieces along the document's own seams, of so many tokens at most."""
 
     max_chunk_size_tokens: ChunkTokens = CHUNK_TOKENS

@@ -106,7 +106,7 @@ class _Xml:
     def feed(self, piece: bytes) -> None:
         """Raises `Refused` for what is no XML, or too deep."""
         try:
-            self._parser.Parse(piece, False)
+            self._parser.Parse(piece)
         except (expat.ExpatError, ValueError, LookupError) as error:
             raise broken("XML", error) from error
 
@@ -115,7 +115,7 @@ class _Xml:
         if not self._parser.CurrentByteIndex > 0:
             return Element("nothing")
         try:
-            self._parser.Parse(b"", True)
+            self._parser.Parse(b"", True)  # noqa: FBT003 - it takes no keywords
         except expat.ExpatError as error:
             raise broken("XML", error) from error
         return self._tree.close()

@@ -13,11 +13,18 @@ UNREADABLE_MAX: Final = 0.001
 """Up to this part of a text may be broken UTF-8, and it still is UTF-8."""
 CONTROL_MAX: Final = 0.01
 """Up to this part of a text may be control characters, and it still is one."""
-GUESSED: Final = (
+GUESSED: Final = (  # noqa: SIM905 - read as words
     "cp1252 cp1251 cp1250 cp1253 cp1254 cp1255 cp1256 cp1257 cp874 koi8_r "
     "shift_jis euc_jp iso2022_jp gb18030 big5 euc_kr cp949"
 ).split()
 """The encodings of the world's older files; those of ISO 8859 are read as Microsoft's supersets of them."""
+LATIN: Final = {
+    "cp1252": "àâæçéèêëîïôœùûüÿ äöüß áéíñóúü áâãàçéêíóôõú àèéìòóù åäöæøé áðéíóúýþæö",
+    "cp1250": "ąćęłńóśźż áčďéěíňóřšťúůýž áäčďéíĺľňóôŕšťúýž áéíóöőúüű ăâîşţ čćđšž äöüß",
+    "cp1254": "çğıöşüâî",
+    "cp1257": "ąčęėįšųūž āčēģīķļņšūž äõöüšž",
+}
+"""The Latin alphabets and what their languages, one after the other, have beside ASCII."""
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark its own begins with
@@ -27,6 +34,8 @@ _MARKS: Final = (
 )
 _CONTROL: Final = bytes(set(range(32)) - set(b"\t\n\r\f\x1b")) + b"\x7f"
 _ASCII: Final = bytes(range(128))
+_NO_HEBREW: Final = re.compile(rb"[\xc0-\xdf]|[\xea\xed\xef\xf3\xf5][\xe0-\xfa]")
+"""Hebrew has no capitals, and five of its letters stand at a word's end only; Russian has the same bytes elsewhere."""
 _FOREIGN_LINE: Final = re.compile(rb"[^\n]*[\x80-\xff][^\n]*\n?")
 
 
@@ -40,7 +49,7 @@ def decoded(content: bytes) -> str:
         return _wide(content, head)
     if len(head.translate(None, _CONTROL)) < len(head) * (1 - CONTROL_MAX):
         raise _binary()
-    if b"\x1b" in head and (text := _japanese_mail(content)) is not None:
+    if b"\x1b$" in content and (text := _japanese_mail(content)) is not None:
         return text
     try:
         return content.decode()
@@ -90,10 +99,26 @@ def _nearly_utf8(content: bytes) -> str | None:
 def _guessed(content: bytes) -> str:
     from charset_normalizer import from_bytes
 
-    best = from_bytes(b"".join(_sample(content)), cp_isolation=GUESSED).best()
+    sample = b"".join(_sample(content))
+    best = from_bytes(sample, cp_isolation=GUESSED).best()
     if best is None:
         raise Refused("unsupported_file", "The file's text is in no encoding that is known here; UTF-8 always is.")
-    return content.decode(best.encoding, "replace")
+    name = best.encoding
+    if name in LATIN:  # of which that library takes any where it should look at their letters
+        name = max(LATIN, key=lambda each: _fitness(sample, each))
+    elif name == "cp1251" and not _NO_HEBREW.search(sample):
+        name = "cp1255"
+    return content.decode(name, "replace")
+
+
+def _fitness(sample: bytes, name: str) -> float:
+    """Which part of the letters beside ASCII are those of the language that has most of them."""
+    letters = [
+        each
+        for each in sample.decode(name, "replace").lower()
+        if each > "\x7f" and (each.isalpha() or each == "\ufffd")
+    ]
+    return max(sum(each in known for each in letters) for known in LATIN[name].split()) / (len(letters) or 1)
 
 
 def _sample(content: bytes) -> Iterator[bytes]:

@@ -48,7 +48,9 @@ _BINARY: Final = (
     (b"PAR1", "a table (Parquet)"),
 )
 _OLE: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_HTML: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype html|html)\b", re.I | re.S)
+_HTML: Final = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype html|html)\b", re.IGNORECASE | re.DOTALL
+)
 
 
 def read(content: bytes, filename: str, bounds: Bounds) -> Iterator[Block]:
@@ -87,7 +89,9 @@ def kind(content: bytes, filename: str) -> str:
 def _older(content: bytes) -> Refused:
     """An OLE file: what office programs wrote until 2007, and today around what is encrypted."""
     if "EncryptedPackage".encode("utf-16-le") in content:
-        return Refused("invalid_file", "The file is an encrypted office document: it cannot be read without its password.")
+        return Refused(
+            "invalid_file", "The file is an encrypted office document: it cannot be read without its password."
+        )
     return Refused(
         "unsupported_file", "The file is of the office format of before 2007; save it as DOCX, XLSX, PPTX or PDF."
     )

@@ -9,13 +9,15 @@ from antiphon.vectors.readers.encoding import decoded
 from antiphon.vectors.readers.refused import Bounds
 from antiphon.vectors.readers.tables import table
 
-UNSEEN: Final = frozenset("script style template noscript svg math iframe object select nav".split())
+_UNSEEN: Final = "script style template noscript svg math iframe object select nav"
+UNSEEN: Final = frozenset(_UNSEEN.split())
 """Elements that are left out with all that they hold; a page's navigation is none of its text."""
-PARTS: Final = frozenset(
+_PARTS: Final = (
     "address article aside blockquote body caption center dd details div dl dt fieldset figcaption figure footer form "
     "header hr html legend li main ol p pre section summary table tbody td tfoot th thead title tr ul "
-    "h1 h2 h3 h4 h5 h6".split()
+    "h1 h2 h3 h4 h5 h6"
 )
+PARTS: Final = frozenset(_PARTS.split())
 """Elements whose beginning and end end a paragraph."""
 HEADINGS: Final = {"title": 1, "h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
 FED_CHARS: Final = 64 * 1024
@@ -23,7 +25,9 @@ DEEP: Final = 64
 """Lists are indented no deeper."""
 BREAK: Final = "\v"
 """Stands for a line break until the paragraph is complete: other line ends in a page's source mean nothing."""
-VOID: Final = frozenset("area base br col embed hr img input link meta source track wbr".split())
+_VOID: Final = "area base br col embed hr img input link meta source track wbr"
+VOID: Final = frozenset(_VOID.split())
+"""Elements that have no end."""
 
 
 def read_html(content: bytes, _: Bounds) -> Iterator[Block]:

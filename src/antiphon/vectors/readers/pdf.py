@@ -46,8 +46,7 @@ def read_pdf(content: bytes, bounds: Bounds) -> Iterator[Block]:
     if empty:
         raise Refused(
             "invalid_file",
-            f"No text was found on the PDF's {count} pages: they are scanned or drawn. "
-            "Recognise its text (OCR) first.",
+            f"No text was found on the PDF's {count} pages: they are scanned or drawn. Recognise its text (OCR) first.",
         )
 
 

@@ -7,18 +7,26 @@ from typing import Final
 from antiphon.vectors.base import Block
 from antiphon.vectors.readers.refused import Bounds
 
-_TOKEN: Final = re.compile(rb"\\([a-z]{1,32})(-?\d{1,10})? ?|\\'([0-9a-fA-F]{2})|\\(.)|([{}])|[\r\n]+|([^\\{}\r\n]+)", re.S)
+_TOKEN: Final = re.compile(
+    rb"\\([a-z]{1,32})(-?\d{1,10})? ?|\\'([0-9a-fA-F]{2})|\\(.)|([{}])|[\r\n]+|([^\\{}\r\n]+)", re.DOTALL
+)
 _BREAKS: Final = {b"par": "\n\n", b"sect": "\n\n", b"page": "\n\n", b"row": "\n", b"line": "\n", b"tab": "\t"}
 _SIGNS: Final = {
-    b"cell": " | ", b"emdash": "—", b"endash": "–", b"bullet": "•", b"lquote": "‘", b"rquote": "’",
-    b"ldblquote": "“", b"rdblquote": "”",
-}  # fmt: skip
+    b"cell": " | ",
+    b"emdash": "\u2014",
+    b"endash": "\u2013",
+    b"bullet": "\u2022",
+    b"lquote": "\u2018",
+    b"rquote": "\u2019",
+    b"ldblquote": "\u201c",
+    b"rdblquote": "\u201d",
+}
 _UNSEEN: Final = frozenset(
     b"fonttbl colortbl stylesheet info pict object header headerl headerr footer footerl footerr themedata "
     b"colorschememapping datastore latentstyles listtable listoverridetable rsidtbl generator fldinst xmlnstbl".split()
 )
 """Groups whose text is none of the document's."""
-_DASHES: Final = {b"~": "\u00a0", b"_": "-", b"-": "", b"\\": "\\", b"{": "{", b"}": "}", b"\n": "\n\n", b"\r": "\n\n"}
+_ESCAPED: Final = {b"~": "\u00a0", b"_": "-", b"-": "", b"\\": "\\", b"{": "{", b"}": "}", b"\n": "\n\n", b"\r": "\n\n"}
 
 
 def read_rtf(content: bytes, _: Bounds) -> Iterator[Block]:
@@ -28,7 +36,7 @@ def read_rtf(content: bytes, _: Bounds) -> Iterator[Block]:
 
 
 class _Text:
-    """A walk over a file's tokens; groups remember whether they are seen, and how many bytes a `\\u` replaces."""
+    """A walk over a file's tokens; groups remember if they are seen, and what a Unicode character replaces."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -50,7 +58,7 @@ class _Text:
             elif sign == b"*":
                 self._seen = False  # a group that older programs do not know, and pass over
             elif sign:
-                self._say(_DASHES.get(sign, ""))
+                self._say(_ESCAPED.get(sign, ""))
             elif code:
                 self._raw(bytes.fromhex(code.decode()))
             elif plain:

@@ -1,6 +1,6 @@
 """XLSX: a sheet is a page, its name a heading, its rows a table; dates as ISO 8601 writes them."""
 
-import datetime
+import datetime as dt
 import re
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -15,8 +15,8 @@ MAIN: Final = "xl/workbook.xml"
 COLUMNS_MAX: Final = 16_384
 DATE_FORMATS: Final = frozenset([*range(14, 23), *range(27, 37), *range(45, 48), *range(50, 59)])
 """The built-in number formats that are dates or times (ECMA-376, 18.8.30)."""
-EPOCH_1900: Final = datetime.datetime(1899, 12, 30)  # noqa: DTZ001 - a cell's time has no zone
-EPOCH_1904: Final = datetime.datetime(1904, 1, 1)  # noqa: DTZ001 - likewise
+EPOCH_1900: Final = dt.datetime(1899, 12, 30)  # noqa: DTZ001 - a cell's time has no zone
+EPOCH_1904: Final = dt.datetime(1904, 1, 1)  # noqa: DTZ001 - likewise
 _QUOTED: Final = re.compile(r'"[^"]*"|\\.|\[[^\]]*\]')
 _DATED: Final = re.compile(r"[ymdhs]", re.IGNORECASE)
 _REFERENCE: Final = re.compile(r"([A-Z]{1,3})[0-9]+")
@@ -88,7 +88,7 @@ class _Cells:
 
     def _date(self, days: float) -> str:
         """A date, a time, or both; a day before the first is a duration, and stays a number."""
-        moment = self._epoch + datetime.timedelta(seconds=round(days * 86_400))
+        moment = self._epoch + dt.timedelta(seconds=round(days * 86_400))
         if days < 1:
             return moment.time().isoformat()
         return moment.date().isoformat() if days == int(days) else moment.isoformat(" ")

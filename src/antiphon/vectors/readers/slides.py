@@ -28,9 +28,9 @@ def read_pptx(content: bytes, bounds: Bounds) -> Iterator[Block]:
     for page, slide in enumerate(slides, 1):
         yield from _shapes(archive.tree(slide), page)
         if notes := archive.related(slide, "notesSlide"):
-            said = "\n".join(block.text for block in _shapes(archive.tree(notes), page))
-            if said.strip():
-                yield Block(text=f"Notes: {said}", page=page)
+            said = [block.text for block in _shapes(archive.tree(notes), page) if block.text.strip()]
+            if said:
+                yield Block(text="Notes: " + "\n".join(said), page=page)
 
 
 def _relation(slide: Element) -> str:
