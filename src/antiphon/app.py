@@ -125,6 +125,7 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
     idempotency = Idempotency(database, workers, clock, kept_s=config.idempotency_s)
     responses, conversations = Responses(database), Conversations(database)
     files = Files(database, outside.blobs, clock, workers=workers)
+    parser = Parser(config.vector_stores.parsing)
     engine = Engine(
         catalog=catalog,
         responses=responses,
@@ -139,7 +140,7 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         attachments=Attachments(
             files,
             Fetcher(outside.transport, Guard(config.fetch)),
-            Parser(config.vector_stores.parsing),
+            parser,
             config=AttachmentsConfig(limits=config.limits, fetch=config.fetch, template=config.file_template),
         ),
         strict=config.strict,
@@ -166,13 +167,9 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         responses=responses,
         conversations=conversations,
         completions=Completions(database),
-<<<<<<< HEAD
         files=files,
         uploads=Uploads(database, files, clock, limits=config.limits),
-=======
-        files=Files(database, outside.blobs, clock, workers=workers),
-        parser=Parser(config.vector_stores.parsing),
->>>>>>> parse
+        parser=parser,
         batches=Batches(database),
         jobs=open_jobs(config, database, workers, signals=signals),
         test_ids=NumberedIds(),

@@ -15,9 +15,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     upload_parts_max: Annotated[int, Meta(ge=1, description="Parts of one upload.")] = 10_000
     answer_bytes_max: Annotated[int, Meta(ge=1, description="Largest answer of a model host.")] = 64 * 1024 * 1024
     input_items_max: Annotated[int, Meta(ge=1, description="Items in one request's `input`.")] = 10_000
-    attachments_max: Annotated[int, Meta(ge=1, description="Files and images in one request, but inline ones.")] = (
-        500
-    )
+    attachments_max: Annotated[int, Meta(ge=1, description="Files and images in one request, but inline ones.")] = 500
     attachments_bytes_max: Annotated[int, Meta(ge=1, description="Size of all of them together.")] = 64 * 1024 * 1024
     tools_max: Annotated[int, Meta(ge=1, description="Tools in one request.")] = 128
     socket_bytes_max: Annotated[

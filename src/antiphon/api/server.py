@@ -62,14 +62,11 @@ ROUTES: Final[tuple[Route, ...]] = (
     files.get_file,
     files.delete_file,
     files.get_content,
-<<<<<<< HEAD
     uploads.create_upload,
     uploads.add_upload_part,
     uploads.complete_upload,
     uploads.cancel_upload,
-=======
     file_processors.process_file,
->>>>>>> parse
     batches.create_batch,
     batches.list_batches,
     batches.get_batch,

@@ -38,11 +38,8 @@ class Services(Struct, frozen=True, kw_only=True):
     conversations: Conversations
     completions: Completions
     files: Files
-<<<<<<< HEAD
     uploads: Uploads
-=======
     parser: Parser
->>>>>>> parse
     batches: Batches
     jobs: Jobs
     test_ids: NumberedIds
