@@ -56,4 +56,49 @@ class VectorStoresConfig(Struct, frozen=True, kw_only=True):
 
 
 class FileSearchConfig(Struct, frozen=True, kw_only=True):
-    """The `file_search` tool: what a model is told of it and of what it finds."""
+    """The `file_search` tool: what a model is told of it and of what it finds. The defaults are Llama Stack's."""
+
+    name: Annotated[str, Meta(description="The function that the model calls.")] = "knowledge_search"
+    description: Annotated[str, Meta(description="What the model is told of it.")] = (
+        "Search for information in a database."
+    )
+    query_description: Annotated[str, Meta(description="What the model is told of its argument.")] = (
+        "The query to search for. Can be a natural language sentence or keywords."
+    )
+    header: Annotated[str, Meta(description="Before the results. Fields: {name}, {count}.")] = (
+        "{name} tool found {count} chunks:\nBEGIN of {name} tool results.\n"
+    )
+    result: Annotated[
+        str,
+        Meta(
+            description="Each result. Fields: {index}, {file_id}, {filename}, {score}, {inverse_distance} (of unit"
+            " vectors: Llama Stack's score), {attributes}, {text}. The marker `<|{file_id}|>` is what a citation is made from."
+        ),
+    ] = "[{index}] document_id: {file_id}, score: {score}{attributes} (cite as <|{file_id}|>)\n{text}\n"
+    footer: Annotated[str, Meta(description="After the results. Fields: {name}, {count}.")] = (
+        "END of {name} tool results.\n"
+    )
+    closing: Annotated[str, Meta(description="At the end. Fields: {query}, {cite}.")] = (
+        'The above results were retrieved to help answer the user\'s query: "{query}". Use them as supporting'
+        " information only in answering this query.{cite}\n"
+    )
+    cite: Annotated[str, Meta(description="How to cite; nothing is said of it where nothing was found.")] = (
+        " Cite sources immediately at the end of sentences before punctuation, using `<|file-id|>` format (e.g., 'This"
+        " is a fact <|file-Cn3MSNn72ENTiiq11Qda4A|>.'). Do not add extra punctuation. Use only the file IDs provided"
+        " (do not invent new ones)."
+    )
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for a template with a field that there is not."""
+        fields = {
+            "header": ("name", "count"),
+            "result": ("index", "file_id", "filename", "score", "inverse_distance", "attributes", "text"),
+            "footer": ("name", "count"),
+            "closing": ("query", "cite"),
+        }
+        for template, known in fields.items():
+            try:
+                getattr(self, template).format(**dict.fromkeys(known, ""))
+            except (LookupError, ValueError, AttributeError) as error:
+                names = ", ".join(f"{{{name}}}" for name in known)
+                raise ValueError(f"{template}: the fields of this template are {names}") from error

@@ -21,6 +21,10 @@ class Limits(Struct, frozen=True, kw_only=True):
     socket_bytes_max: Annotated[
         int, Meta(ge=1, description="For each WebSocket: unstored turns that can be continued, and frames that wait.")
     ] = 16 * 1024 * 1024
+    model_calls_max: Annotated[
+        int, Meta(ge=1, description="Model calls of one response; the last is made without the server's tools.")
+    ] = 32
+    tools_at_once: Annotated[int, Meta(ge=1, description="Calls of one turn that the server runs side by side.")] = 16
     embedding_inputs_max: Annotated[int, Meta(ge=1, description="Inputs in one embeddings request.")] = 2048
     requests_running_max: Annotated[int, Meta(ge=1, description="Requests of one process at a time.")] = 4096
     idempotent_answer_bytes_max: Annotated[
@@ -106,6 +110,7 @@ class TimeoutsConfig(Struct, frozen=True, kw_only=True):
     connect_s: Annotated[float, Meta(gt=0, description="Until a connection stands, retries included.")] = 10.0
     first_byte_s: Annotated[float, Meta(gt=0, description="Until the first byte of an answer.")] = 600.0
     idle_s: Annotated[float, Meta(gt=0, description="Between two pieces of an answer.")] = 300.0
+    tool_s: Annotated[float, Meta(gt=0, description="Until a tool that the server runs must have ended.")] = 60.0
     socket_s: Annotated[float, Meta(gt=0, description="How long a WebSocket may stay open.")] = 3600.0
     ping_s: Annotated[float, Meta(gt=0, description="Between two pings to a WebSocket's client.")] = 20.0
     pong_s: Annotated[float, Meta(gt=0, description="Until a WebSocket's client must have answered a ping.")] = 60.0

@@ -132,8 +132,8 @@ def sized(size: int) -> Reply:
     return Reply(text="x" * (size - len(Reply(text="x").body("scripted-model")) + 1))
 
 
-ELSEWHERE = {"socket_bytes_max"}
-"""What is tested in test_sdk_sockets."""
+ELSEWHERE = {"socket_bytes_max", "model_calls_max", "tools_at_once"}
+"""What is tested in test_sdk_sockets, and in unit/engine/test_dispatch: limits that are no error."""
 LIMITS = [(each, each) for each in Limits.__struct_fields__ if each not in ELSEWHERE]
 
 

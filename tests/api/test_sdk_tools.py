@@ -268,7 +268,6 @@ def test_namespaces_are_flattened_for_the_model_and_mapped_back(server: Server, 
 @pytest.mark.parametrize(
     "tool",
     [
-        {"type": "file_search", "vector_store_ids": ["vs_1"]},
         {"type": "web_search"},
         {"type": "web_search_preview"},
         {"type": "mcp", "server_label": "x", "server_url": "https://example.org"},

@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 from antiphon.api.call import Call
 from antiphon.api.route import route
 from antiphon.api.visible import all_visible
-from antiphon.engine.prepare import accepted
+from antiphon.engine.context import accepted
 from antiphon.errors import DECODE_ERRORS, Conflict, NotFound, Unsupported, misfit
 from antiphon.ids import child_id
 from antiphon.wire.base import Page

@@ -20,9 +20,9 @@ from msgspec.structs import replace
 from antiphon.api.call import Call, Receive, Send
 from antiphon.api.errors import internal, moved, refusal
 from antiphon.api.route import SOCKET, route
-from antiphon.engine.perform import perform, warm_up
+from antiphon.engine.perform import fresh, resume, warm_up
 from antiphon.engine.prepare import prepare
-from antiphon.engine.run import Caller, Recent, Run
+from antiphon.engine.run import Caller, Progress, Recent, Run
 from antiphon.errors import (
     DECODE_ERRORS,
     ApiError,
@@ -240,13 +240,16 @@ class Connection:
         run = await prepare(engine, create, caller)
         if run.warnings:
             log.info("parameters not obeyed", extra={"names": run.warnings, "request_id": call.request_id})
+        progress = fresh(engine, run, shown=True)
         if create.generate is False:
-            events = warm_up(engine, run)
+            events = warm_up(engine, progress)
         else:
-            events = perform(engine, run, patience_s=call.services.config.response_patience_s, shown=True)
-        await self._show(lane, run, events, frame=frame)
+            events = resume(engine, progress, patience_s=call.services.config.response_patience_s)
+        await self._show(lane, progress, events, frame=frame)
 
-    async def _show(self, lane: Lane, run: Run, events: AsyncGenerator[list[Event], None], *, frame: bytes) -> None:
+    async def _show(
+        self, lane: Lane, progress: Progress, events: AsyncGenerator[list[Event], None], *, frame: bytes
+    ) -> None:
         """Sends the events as they come; the end is remembered before the client hears of it and can go on."""
         ended = False
         try:
@@ -255,7 +258,8 @@ class Connection:
                 last = batch[-1]
                 if isinstance(last, TERMINAL):
                     ended = True
-                    self._remember(lane, run, last.response, size=len(frame) + len(frames[-1]))
+                    response = replace(last.response, output=progress.emitter.output)  # all of it, shown or not
+                    self._remember(lane, progress.run, response, size=len(frame) + len(_encode(response)))
                 await self._say(frames)
         except RunLost as error:
             raise moved() from error

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from antiphon.wire.items import Item, Message, OutputText, Reasoning
 from antiphon.wire.responses import Includable
+from antiphon.wire.shown import shown
 
 LOGPROBS: Includable = "message.output_text.logprobs"
 ENCRYPTED: Includable = "reasoning.encrypted_content"
@@ -13,7 +14,7 @@ Seal = Callable[[str], str]
 
 
 def visible(item: Item, include: Collection[Includable], seal: Seal) -> Item:
-    """The item without log probabilities and encrypted reasoning, unless `include` names them.
+    """The item without log probabilities, encrypted reasoning and search results, unless `include` names them.
 
     Reasoning that is stored open is sealed where its encrypted form is asked for. The other values of `include` are
     accepted and change nothing: what they name is always shown.
@@ -22,7 +23,7 @@ def visible(item: Item, include: Collection[Includable], seal: Seal) -> Item:
         return item if LOGPROBS in include else _without_logprobs(item)
     if isinstance(item, Reasoning):
         return _sealed(item, seal) if ENCRYPTED in include else _unsealed(item)
-    return item
+    return shown(item, include)
 
 
 def all_visible(items: Iterable[Item], include: Collection[Includable], seal: Seal) -> list[Item]:

@@ -5,24 +5,28 @@ and ids. Sequence numbers, output indexes and item ids are given here and nowher
 response's id. So a run can be shown again later from its `Journal` alone, byte for byte.
 
 At most one message or reasoning item is open at a time. Function calls may be open side by side: a call is closed when
-the next begins, if its arguments are whole by then, else at the end of the turn (some hosts interleave them).
+the next begins, if its arguments are whole by then, else at the end of the turn (some hosts interleave them). A call
+that the server runs stays open beyond that, until what came of it is fed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from io import StringIO
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, ClassVar
 
 import msgspec
+from msgspec import Struct
 
-from antiphon.engine.journal import Entry, NextCall, Started, summed
+from antiphon.engine.journal import Entry, NextCall, Started, ToolEnded, summed
+from antiphon.engine.open_items import OpenCall, OpenItem, OpenPart, PartKind, fault_of, is_whole
 from antiphon.engine.state import Outcome, Turn, advance
 from antiphon.ids import child_id
-from antiphon.models.base import CallArguments, CallStart, Compacted, Finish, Served, Text, Tokens
+from antiphon.models.base import CallArguments, CallStart, Cited, Compacted, Finish, Served, Text, Tokens
 from antiphon.models.base import Reasoning as ReasoningEvent
 from antiphon.models.base import Refusal as RefusalEvent
-from antiphon.tools.client import Offer, Place, progress
-from antiphon.wire.calls import Made, item_of
+from antiphon.tools.base import Offer, Place, ServerTools
+from antiphon.tools.client import progress
+from antiphon.wire.calls import item_of
 from antiphon.wire.events import (
+    AnnotationAdded,
     ContentPartAdded,
     ContentPartDone,
     Event,
@@ -50,9 +54,8 @@ from antiphon.wire.items import (
     Compaction,
     FunctionCall,
     Item,
-    Logprob,
+    Memory,
     Message,
-    OutputPart,
     OutputText,
     Reasoning,
     ReasoningText,
@@ -60,66 +63,18 @@ from antiphon.wire.items import (
     Status,
 )
 from antiphon.wire.responses import IncompleteDetails, Response, ResponseStatus, Usage
+from antiphon.wire.shown import shown
 
-PartKind = Literal["text", "refusal", "reasoning"]
 Seal = Callable[[str], str]
 """Encrypts a reasoning text; deterministic, so that a journal gives the same bytes again."""
 
 
-class _OpenPart:
-    """The content part that is being written: its kind, its text so far, and its place in the item."""
+class Running(Struct, frozen=True, kw_only=True):
+    """A call that the server is to run, or runs; `fault` is what the model did wrong, or ""."""
 
-    __slots__ = ("index", "kind", "logprobs", "written")
-
-    def __init__(self, kind: PartKind, index: int) -> None:
-        self.kind = kind
-        self.index = index
-        self.written = StringIO()  # of short pieces, the text itself is the least part
-        self.logprobs: list[Logprob] = []
-
-    def part(self) -> OutputPart:
-        text = self.written.getvalue()
-        if self.kind == "text":
-            return OutputText(text=text, annotations=[], logprobs=self.logprobs[:])
-        return Refusal(text) if self.kind == "refusal" else ReasoningText(text)
-
-
-class _OpenItem:
-    """The message or reasoning item that is being written."""
-
-    __slots__ = ("id", "open", "output_index", "parts", "reasoning")
-
-    def __init__(self, item_id: str, output_index: int, *, reasoning: bool) -> None:
-        self.id = item_id
-        self.output_index = output_index
-        self.reasoning = reasoning
-        self.parts: list[OutputPart] = []
-        self.open: _OpenPart | None = None
-
-
-class _OpenCall:
-    """A function call that is being written. Only plain functions are shown before they are whole (`output_index`)."""
-
-    __slots__ = ("call_id", "id", "name", "offer", "output_index", "texts")
-
-    def __init__(self, call_id: str, name: str, offer: Offer | None) -> None:
-        self.call_id = call_id
-        self.name = name
-        self.offer = offer
-        self.id = ""
-        self.output_index = -1
-        self.texts: list[str] = []
-
-    @property
-    def kind(self) -> str:
-        return self.offer.kind if self.offer else "function"
-
-    def made(self, status: Status) -> Made:
-        name, namespace = (self.offer.name, self.offer.namespace) if self.offer else (self.name, None)
-        arguments = "".join(self.texts) or ("{}" if status == "completed" else "")
-        return Made(
-            id=self.id, call_id=self.call_id, name=name, namespace=namespace, arguments=arguments, status=status
-        )
+    item: Item
+    offer: Offer
+    fault: str
 
 
 class Emitter:
@@ -127,21 +82,39 @@ class Emitter:
 
     Call `open` once, `feed` for each batch, `close` once. `turn` is what `state.decide` wants to know in between;
     `response` is the response as it stands; `number` the last event's; `journal` all that was fed; `compacted` what the
-    run's context has been compacted to; `steps` how many steps have ended that another one follows.
+    run's context has been compacted to; `steps` how many steps have ended that another one follows; `running` the calls
+    whose end is to be fed, by their place in the output; `ran` how many calls the server was asked to run; `turns`
+    how many model calls there were before this one.
+
+    `include` names what of the items the events show; `response` has all of it.
     """
 
-    def __init__(self, response: Response, offers: Mapping[str, Offer], seal: Seal | None = None) -> None:
+    def __init__(
+        self,
+        response: Response,
+        offers: Mapping[str, Offer],
+        tools: ServerTools,
+        *,
+        seal: Seal | None = None,
+        include: Collection[str] = (),
+    ) -> None:
         self.response = response
         self.turn = Turn(finish=None)
         self.number = -1
         self.journal: list[Entry] = []
+        self.running: dict[int, Running] = {}
+        self.ran = 0
         self._offers = offers
+        self._tools = tools
         self._seal = seal
+        self._include = include
+        self.turns = 0
+        self._served = self._handed = False
         self._output: dict[int, Item] = {}
         self._next_index = 0
         self._call_count = 0
-        self._item: _OpenItem | None = None
-        self._calls: dict[int, _OpenCall] = {}
+        self._item: OpenItem | None = None
+        self._calls: dict[int, OpenCall] = {}
         self._fault: str | None = None
         self.compacted: str | None = None
         self._said = False
@@ -153,6 +126,16 @@ class Emitter:
     def half_said(self) -> bool:
         """Whether the model call that is under way has shown anything, and has not ended."""
         return self.turn.finish is None and self._said
+
+    @property
+    def output(self) -> list[Item]:
+        """The items that have ended, in their order, with all that is known of them."""
+        return [self._output[index] for index in sorted(self._output)]
+
+    @property
+    def spent(self) -> Usage | None:
+        """The tokens of the model calls so far."""
+        return summed(self._spent, self._usage)
 
     # ------------------------------------------------------------ the three calls
 
@@ -176,6 +159,7 @@ class Emitter:
         """The last events: what is still open is closed as incomplete, then the one terminal event."""
         out: list[Event] = []
         self._close_all("incomplete", out, broken=True)
+        self._drop_running(out)
         status = advance(self.response.status, outcome.cause)
         self.response = msgspec.structs.replace(
             self.response,
@@ -183,10 +167,11 @@ class Emitter:
             completed_at=outcome.at if status == "completed" else None,
             error=outcome.error,
             incomplete_details=_INCOMPLETE.get(outcome.cause),
-            output=[self._output[index] for index in sorted(self._output)],
-            usage=summed(self._spent, self._usage),
+            output=self.output,
+            usage=self.spent,
         )
-        out.append(_TERMINAL_EVENTS[status](sequence_number=self._next(), response=self.response))
+        seen = msgspec.structs.replace(self.response, output=[shown(item, self._include) for item in self.output])
+        out.append(_TERMINAL_EVENTS[status](sequence_number=self._next(), response=seen))
         return out
 
     # ------------------------------------------------------------ messages and reasoning
@@ -207,6 +192,15 @@ class Emitter:
             )
         )
 
+    def _cited(self, event: Cited, out: list[Event]) -> None:
+        item, part = self._part("text", "", out)
+        annotation = event.annotation | {"index": part.written.tell()}
+        part.annotations.append(annotation)
+        where: PartPlace = {"output_index": item.output_index, "item_id": item.id, "content_index": part.index}
+        index = len(part.annotations) - 1
+        number = self._next()
+        out.append(AnnotationAdded(sequence_number=number, annotation_index=index, annotation=annotation, **where))
+
     def _refusal(self, event: RefusalEvent, out: list[Event]) -> None:
         if event.text:
             item, part = self._part("refusal", event.text, out)
@@ -219,7 +213,7 @@ class Emitter:
             where: PartPlace = {"output_index": item.output_index, "item_id": item.id, "content_index": part.index}
             out.append(ReasoningTextDelta(sequence_number=self._next(), delta=event.text, **where))
 
-    def _part(self, kind: PartKind, text: str, out: list[Event]) -> tuple[_OpenItem, _OpenPart]:
+    def _part(self, kind: PartKind, text: str, out: list[Event]) -> tuple[OpenItem, OpenPart]:
         """The open part of this kind, opened if need be, with the text added."""
         item = self._item
         part = item.open if item is not None else None
@@ -228,16 +222,14 @@ class Emitter:
         part.written.write(text)
         return item, part
 
-    def _open_part(self, kind: PartKind, out: list[Event]) -> tuple[_OpenItem, _OpenPart]:
+    def _open_part(self, kind: PartKind, out: list[Event]) -> tuple[OpenItem, OpenPart]:
         """Opens a part of this kind, in the open item if it fits there, else in a new one."""
         reasoning = kind == "reasoning"
         if self._item is not None and self._item.reasoning != reasoning:
             self._close_item("completed", out)
         if self._item is None:
             index = self._take_index()
-            item = _OpenItem(
-                child_id(self.response.id, "rs" if reasoning else "msg", index), index, reasoning=reasoning
-            )
+            item = OpenItem(child_id(self.response.id, "rs" if reasoning else "msg", index), index, reasoning=reasoning)
             self._item = item
             blank: Item = (
                 Reasoning(id=item.id, summary=[], content=[], status="in_progress")
@@ -247,12 +239,12 @@ class Emitter:
             out.append(OutputItemAdded(sequence_number=self._next(), output_index=index, item=blank))
         item = self._item
         self._close_part(item, out)
-        part = item.open = _OpenPart(kind, len(item.parts))
+        part = item.open = OpenPart(kind, len(item.parts))
         where: PartPlace = {"output_index": item.output_index, "item_id": item.id, "content_index": part.index}
         out.append(ContentPartAdded(sequence_number=self._next(), part=part.part(), **where))
         return item, part
 
-    def _close_part(self, item: _OpenItem, out: list[Event]) -> None:
+    def _close_part(self, item: OpenItem, out: list[Event]) -> None:
         if item.open is None:
             return
         opened, item.open = item.open, None
@@ -288,14 +280,14 @@ class Emitter:
 
     def _call_start(self, event: CallStart, out: list[Event]) -> None:
         self._close_item("completed", out)
-        for index in [index for index, call in self._calls.items() if _is_whole(call)]:
+        for index in [index for index, call in self._calls.items() if is_whole(call)]:
             self._close_call(index, "completed", out)
         if event.index in self._calls:
             self._close_call(event.index, "completed", out)
         offer = self._offers.get(event.name)
         call_id = event.call_id or child_id(self.response.id, "call", self._call_count)
         self._call_count += 1
-        call = _OpenCall(call_id, event.name, offer)
+        call = OpenCall(call_id, event.name, offer)
         self._calls[event.index] = call
         if call.kind == "function":
             call.output_index = self._take_index()
@@ -334,6 +326,10 @@ class Emitter:
         # The other kinds say what they are only when whole: one that was cut off was never shown.
         if status != "completed":
             return
+        if call.offer is not None and call.kind in self._tools:
+            self._run(call, call.offer, out)
+            return
+        self._handed = True
         output_index = self._next_index
         call.id = child_id(self.response.id, _CALL_PREFIXES.get(call.kind, "call"), output_index)
         try:
@@ -346,8 +342,44 @@ class Emitter:
         out.extend(progress(item, Place(item_id=call.id, output_index=output_index, next_number=self._next)))
         self._finish_item(output_index, item, out)
 
-    def _close_function(self, call: _OpenCall, status: Status, out: list[Event]) -> None:
-        if status == "completed" and (fault := _fault_of(call)):
+    def _run(self, call: OpenCall, offer: Offer, out: list[Event]) -> None:
+        """Announces a call that the server runs. One beyond the response's `max_tool_calls` is as if never made."""
+        most = self.response.max_tool_calls
+        self._served = True
+        if most is not None and self.ran >= most:
+            return
+        self.ran += 1
+        tool, index = self._tools[call.kind], self._take_index()
+        call.id = child_id(self.response.id, _CALL_PREFIXES[call.kind], index)
+        made = call.made("in_progress")
+        item, fault = tool.begun(made)
+        memory = Memory(call_id=call.call_id, name=call.name, arguments=made.arguments or "{}", turn=self.turns)
+        item = msgspec.structs.replace(item, memory=memory)
+        self.running[index] = Running(item=item, offer=offer, fault=fault)
+        added = shown(item, self._include)
+        out.append(OutputItemAdded(sequence_number=self._next(), output_index=index, item=added))
+        out.extend(tool.started(item, Place(item_id=call.id, output_index=index, next_number=self._next)))
+
+    def _tool_ended(self, event: ToolEnded, out: list[Event]) -> None:
+        tool = self._tools[self.running[event.output_index].offer.kind]
+        place = Place(item_id=event.item.id or "", output_index=event.output_index, next_number=self._next)
+        out.extend(tool.ended(event.item, place))
+        self._end_run(event.output_index, event.item, out)
+        self.steps += 1
+
+    def _drop_running(self, out: list[Event]) -> None:
+        """Ends calls of which nothing comes any more."""
+        for index, running in list(self.running.items()):
+            self._end_run(index, msgspec.structs.replace(running.item, status="incomplete"), out)
+
+    def _end_run(self, output_index: int, item: Item, out: list[Event]) -> None:
+        del self.running[output_index]
+        self.turn = msgspec.structs.replace(self.turn, running=len(self.running))
+        self._finish_item(output_index, item, out)
+
+    def _close_function(self, call: OpenCall, status: Status, out: list[Event]) -> None:
+        self._handed = True
+        if status == "completed" and (fault := fault_of(call)):
             self._fault, status = fault, "incomplete"
         made = call.made(status)
         out.append(
@@ -369,8 +401,12 @@ class Emitter:
 
     def _next_call(self, event: NextCall, out: list[Event]) -> None:
         self._close_all("incomplete" if event.broken else "completed", out, broken=event.broken)
+        if event.broken:
+            self._drop_running(out)
         self._spent, self._usage = summed(self._spent, self._usage), None
-        self.turn, self._fault, self._said = Turn(finish=None), None, False
+        self.turn, self._fault = Turn(finish=None), None
+        self._said = self._served = self._handed = False
+        self.turns += 1
         self.steps += not event.broken
 
     def _tokens(self, event: Tokens, _out: list[Event]) -> None:
@@ -388,22 +424,30 @@ class Emitter:
         self._finish_item(index, item, out)
         self._said = False
 
-    def _served(self, event: Served, _out: list[Event]) -> None:
+    def _serviced(self, event: Served, _out: list[Event]) -> None:
         self.response = msgspec.structs.replace(self.response, service_tier=event.service_tier)
 
     def _finish(self, event: Finish, out: list[Event]) -> None:
         self._close_all("completed" if event.reason in ("stop", "calls") else "incomplete", out)
-        self.turn = Turn(finish=event.reason, fault=self._fault)
+        self.turn = Turn(
+            finish=event.reason,
+            fault=self._fault,
+            running=len(self.running),
+            served=self._served,
+            handed=self._handed,
+        )
+        self.steps += bool(self.running)  # what the model said is kept before anything is run for it
 
     def _close_all(self, status: Status, out: list[Event], *, broken: bool = False) -> None:
         """Closes what is open. A limit cuts off what came last; calls whose arguments are whole by then are whole."""
         self._close_item(status, out)
         for index, call in list(self._calls.items()):
-            self._close_call(index, "completed" if not broken and _is_whole(call) else status, out)
+            self._close_call(index, "completed" if not broken and is_whole(call) else status, out)
 
     def _finish_item(self, output_index: int, item: Item, out: list[Event]) -> None:
         self._output[output_index] = item
-        out.append(OutputItemDone(sequence_number=self._next(), output_index=output_index, item=item))
+        seen = shown(item, self._include)
+        out.append(OutputItemDone(sequence_number=self._next(), output_index=output_index, item=seen))
 
     def _take_index(self) -> int:
         self._said = True
@@ -421,27 +465,14 @@ class Emitter:
         CallStart: _call_start,
         CallArguments: _call_arguments,
         Tokens: _tokens,
-        Served: _served,
+        Served: _serviced,
         Finish: _finish,
         Compacted: _compacted,
         Started: _started,
         NextCall: _next_call,
+        Cited: _cited,
+        ToolEnded: _tool_ended,
     }
-
-
-def _fault_of(call: _OpenCall) -> str | None:
-    """What is wrong with a finished function call's arguments: they must be JSON, or empty."""
-    text = "".join(call.texts)
-    try:
-        if text:
-            msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        return f"The model called {call.name!r} with arguments that are not JSON: {error}."
-    return None
-
-
-def _is_whole(call: _OpenCall) -> bool:
-    return bool(call.texts) and _fault_of(call) is None
 
 
 def _blank(item: Item) -> Item:
@@ -452,6 +483,7 @@ def _blank(item: Item) -> Item:
 
 
 _CALL_PREFIXES = {
+    "file_search": "fs",
     "custom": "ctc",
     "local_shell": "lsh",
     "shell": "sh",

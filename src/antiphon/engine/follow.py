@@ -9,10 +9,10 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from antiphon.engine import journal
 from antiphon.engine.emit import Emitter
 from antiphon.engine.journal import Entry, outcome_of
-from antiphon.engine.run import Engine, commands
+from antiphon.engine.run import Engine, commands, emitter_of
 from antiphon.errors import NotFound
 from antiphon.stores.signals import Waiting
-from antiphon.tools.client import offers
+from antiphon.tools.offers import offers
 from antiphon.wire.events import ErrorEvent, Event
 
 LOOK_S = 1.0
@@ -31,7 +31,7 @@ async def follow(engine: Engine, owner: str, id: str, *, after: int = -1) -> Asy
         trail = await engine.responses.trail(owner, id)
         head = journal.decode(trail.journal, trail.response)
         begun = head.begun(trail.response)
-        emitter = Emitter(begun, offers(begun.tools), engine.sealer.seal if head.sealed else None)
+        emitter = emitter_of(engine, begun, offers(begun.tools, engine.tools), sealed=head.sealed, include=head.include)
         yield _beyond(after, emitter.open())
         seen, fed, asked = -1, 0, False
         while True:

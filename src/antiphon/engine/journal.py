@@ -8,6 +8,7 @@ from msgspec import Raw, Struct
 
 from antiphon.engine.state import Cause, Outcome
 from antiphon.models.base import ModelEvent
+from antiphon.wire.items import Item
 from antiphon.wire.responses import InputTokensDetails, OutputTokensDetails, Response, Usage
 
 
@@ -21,19 +22,28 @@ class NextCall(Struct, frozen=True, tag="next", array_like=True):
     broken: bool = False
 
 
-Entry = ModelEvent | Started | NextCall
+class ToolEnded(Struct, frozen=True, tag="ran", array_like=True):
+    """A call that the server ran has ended: this is the item at its place in the output, memory and all."""
+
+    output_index: int
+    item: Item
+
+
+Entry = ModelEvent | Started | NextCall | ToolEnded
 """What a journal consists of."""
 
 
 class Journal(Struct, frozen=True, array_like=True):
     """What a run's stream can be made from again, beside the stored response and earlier parts of the journal.
 
-    `service_tier` is the one that the response began with; `sealed` says whether reasoning is encrypted for the client.
+    `service_tier` is the one that the response began with; `sealed` says whether reasoning is encrypted for the client,
+    `include` what else its stream shows.
     """
 
     service_tier: str
     sealed: bool
     events: list[Entry] = []
+    include: tuple[str, ...] = ()
 
     def begun(self, response: Response) -> Response:
         """The response as its first event showed it, from how it is stored now."""
@@ -65,7 +75,7 @@ class Written:
         """The whole journal as it is stored: what was added, then the entries of `head`."""
         rest = head.events
         entries: list[bytes | bytearray] = [_array_head(self._count + len(rest)), self._entries, *map(encode, rest)]
-        return encode((head.service_tier, head.sealed, Raw(b"".join(entries))))
+        return encode((head.service_tier, head.sealed, Raw(b"".join(entries)), head.include))
 
 
 def _array_head(count: int) -> bytes:

@@ -10,8 +10,13 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from msgspec.structs import replace
+
+from antiphon.engine.cite import Citer, citable
 from antiphon.engine.compact import compacted, continued, spent_in, summary_in, summary_request, trimmed
+from antiphon.engine.context import for_model
 from antiphon.engine.control import Control, Stop, Stopped
+from antiphon.engine.dispatch import run_calls
 from antiphon.engine.emit import Emitter
 from antiphon.engine.journal import NextCall, Started
 from antiphon.engine.run import Engine, Progress, Run
@@ -19,6 +24,7 @@ from antiphon.engine.state import Outcome, decide
 from antiphon.errors import ApiError, ContextTooLong, RateLimited
 from antiphon.models.base import Finish, ModelEvent, ModelRequest, ModelStream
 from antiphon.wire.events import Event
+from antiphon.wire.items import Compaction
 from antiphon.wire.responses import ErrorCode, ResponseError
 
 log = logging.getLogger("antiphon.engine")
@@ -32,18 +38,18 @@ async def stream(engine: Engine, progress: Progress, *, patience_s: float | None
     `patience_s` (None: whenever), before anything was yielded: a client that waits for the whole answer, or whose
     stream has not begun, sees it as an HTTP error.
     """
-    run, emitter = progress.run, progress.emitter
+    run, emitter, fresh = progress.run, progress.emitter, progress.fresh
     calls = _Calls(engine, progress)
     last: list[Event] = []
     try:
-        if progress.fresh:
+        if fresh:
             await calls.accepted(patience_s)
             yield emitter.open()
         try:
-            async with aclosing(_steps(emitter, calls, last)) as steps:
+            async with aclosing(_steps(engine, progress, calls, last=last, again=not fresh)) as steps:
                 async for events in steps:
                     yield events
-            outcome = decide(emitter.turn, int(engine.clock()))
+            outcome = _outcome(emitter, int(engine.clock()))
         except Stopped as stopped:
             if stopped.stop.why == "give back":
                 return
@@ -55,21 +61,48 @@ async def stream(engine: Engine, progress: Progress, *, patience_s: float | None
         await calls.aclose()
 
 
-async def _steps(emitter: Emitter, calls: "_Calls", last: list[Event]) -> AsyncGenerator[list[Event], None]:
-    """What is shown between the first events and the last.
+async def _steps(
+    engine: Engine, progress: Progress, calls: "_Calls", *, last: list[Event], again: bool
+) -> AsyncGenerator[list[Event], None]:
+    """What is shown between the first events and the last: turns of the model, and what the server runs in between.
 
     What the model ends with is added to `last`: it is stored in one commit with the end, and leaves in one write.
+    `again`: another process may have begun to run what the journal says is to be run.
     """
+    emitter = progress.emitter
     if events := emitter.feed(_resuming(emitter)):
         yield events
-    if emitter.turn.finish is None:
-        async with aclosing(calls.batches()) as batches:
-            async for batch in batches:
-                events = emitter.feed(batch)
-                if batch and isinstance(batch[-1], Finish):
-                    last += events
-                elif events:
+    while True:
+        if emitter.turn.finish is None:
+            async with aclosing(_turn(emitter, calls, last)) as turn:
+                async for events in turn:
                     yield events
+        step = decide(emitter.turn, 0)
+        if isinstance(step, Outcome) or (step == "ask again" and _tokens_left(emitter) <= 0):
+            return
+        if last:
+            yield [*last]
+            last.clear()
+        if step == "run tools":
+            async with aclosing(run_calls(engine, progress, again=again)) as ends:
+                async for batch in ends:
+                    yield emitter.feed(batch)
+        elif events := emitter.feed([NextCall()]):
+            yield events
+        again = False
+
+
+async def _turn(emitter: Emitter, calls: "_Calls", last: list[Event]) -> AsyncGenerator[list[Event], None]:
+    """One answer of the model's; the events of what it ends with are added to `last`."""
+    citer = calls.citer()
+    async with aclosing(calls.batches()) as batches:
+        async for said in batches:
+            batch = citer.feed(said) if citer else said
+            events = emitter.feed(batch)
+            if batch and isinstance(batch[-1], Finish):
+                last += events
+            elif events:
+                yield events
 
 
 def _resuming(emitter: Emitter) -> list[Started | NextCall]:
@@ -82,10 +115,23 @@ def _resuming(emitter: Emitter) -> list[Started | NextCall]:
     return entries
 
 
+def _outcome(emitter: Emitter, at: int) -> Outcome:
+    """How a run ends whose last turn is over: at a limit, if it may say nothing more."""
+    decided = decide(emitter.turn, at)
+    return decided if isinstance(decided, Outcome) else Outcome(cause="limit", at=at)
+
+
+def _tokens_left(emitter: Emitter) -> int:
+    """How many tokens the model may still say: the response's limit holds for all its model calls together."""
+    most, spent = emitter.response.max_output_tokens, emitter.spent
+    return 2**31 if most is None else most - (spent.output_tokens if spent else 0)
+
+
 class _Calls:
     """A run's model calls, from the first one's opening to the last one's end, and the time that they may take.
 
-    That is one, and before it one for a summary, where the context is to be compacted and was not yet.
+    That is one for each turn, and before the first one for a summary, where the context is to be compacted and was not
+    yet.
     """
 
     def __init__(self, engine: Engine, progress: Progress) -> None:
@@ -108,18 +154,27 @@ class _Calls:
     async def batches(self) -> AsyncGenerator[list[ModelEvent], None]:
         """What the model says, and what becomes of a summary. Raises `Stopped` as soon as the run is told to stop."""
         self._control.check()
+        if self._answer is not None:
+            await self._hang_up()
         if self._opening is None:
-            self._opening = asyncio.ensure_future(self._first())
+            self._opening = asyncio.ensure_future(self._next() if self._emitter.turns else self._first())
         self._answer = await self._control.wait(self._opening)
         if self._compacting:
             yield self._compaction([event async for batch in self._said(self._answer) for event in batch])
+            self._compacting = False
             if self._run.compact_only:
                 return
             await self._hang_up()
-            self._answer, self._opening = None, asyncio.ensure_future(self._next())
+            self._opening = asyncio.ensure_future(self._next())
             self._answer = await self._control.wait(self._opening)
         async for batch in self._said(self._answer):
             yield batch
+
+    def citer(self) -> Citer | None:
+        """What finds the citations in the next turn; None where there can be none."""
+        names = {**self._run.citable, **citable(self._emitter.output)}
+        searches = any(offer.kind == "file_search" for offer in self._run.offers.values())
+        return Citer(names) if names or searches else None
 
     async def _first(self) -> ModelStream:
         """The first answer, begun. Long contexts are counted on a thread."""
@@ -132,11 +187,34 @@ class _Calls:
         return await _open(self._engine, self._run, asking) if asking is not None else await self._next()
 
     async def _next(self) -> ModelStream:
-        """The answer to the run's request, begun: on the compacted context, if the journal has one."""
+        """The next answer, begun: on the compacted context, if the journal has one, and on all turns so far."""
         request, content = self._run.request, self._emitter.compacted
         if content is not None:
             request = continued(request, content, self._engine.sealer)
+        if self._emitter.turns:
+            request = self._with_turns(request)
         return await _open(self._engine, self._run, request)
+
+    def _with_turns(self, request: ModelRequest) -> ModelRequest:
+        """The request after what the model said and the server ran; what had to be called was called."""
+        engine, run, emitter = self._engine, self._run, self._emitter
+        said = [item for item in emitter.output if getattr(item, "status", None) != "incomplete"]
+        own = for_model(engine, [item for item in said if not isinstance(item, Compaction)])
+        functions, choice = request.functions, request.choice
+        if choice is not None and choice.mode == "required":
+            choice = None
+        most = run.response.max_tool_calls
+        if emitter.turns + 1 >= engine.limits.model_calls_max or (most is not None and emitter.ran >= most):
+            served = {name for name, offer in run.offers.items() if offer.kind in engine.tools}
+            functions = tuple(function for function in functions if function.name not in served)
+        limit = request.max_output_tokens
+        return replace(
+            request,
+            items=[*request.items, *own],
+            functions=functions,
+            choice=choice if functions else None,
+            max_output_tokens=limit if limit is None else _tokens_left(emitter),
+        )
 
     async def _said(self, answer: ModelStream) -> AsyncGenerator[list[ModelEvent], None]:
         said = aiter(answer)
@@ -163,6 +241,7 @@ class _Calls:
             self._answer = opening.result()
         if self._answer is not None:
             await self._answer.aclose()
+        self._answer = self._opening = None
 
 
 async def _open(engine: Engine, run: Run, request: ModelRequest) -> ModelStream:

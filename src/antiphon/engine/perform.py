@@ -7,7 +7,7 @@ from antiphon.engine.emit import Emitter
 from antiphon.engine.loop import stream
 from antiphon.engine.record import pass_on, record
 from antiphon.engine.restore import restored
-from antiphon.engine.run import Engine, Progress, Run
+from antiphon.engine.run import Engine, Progress, Run, emitter_of
 from antiphon.engine.state import Outcome
 from antiphon.errors import RunLost
 from antiphon.wire.events import Event
@@ -21,8 +21,13 @@ def perform(engine: Engine, run: Run, *, patience_s: float | None, shown: bool) 
     happens is an event. Closing the generator aborts the model call, and lets another worker go on if the response is
     stored. If that happens anyway, or the response is deleted, the events end without a terminal one.
     """
-    emitter = Emitter(run.response, run.offers, engine.sealer.seal if run.sealed else None)
-    return resume(engine, Progress(run=run, emitter=emitter, control=Control(int(shown))), patience_s=patience_s)
+    return resume(engine, fresh(engine, run, shown=shown), patience_s=patience_s)
+
+
+def fresh(engine: Engine, run: Run, *, shown: bool) -> Progress:
+    """A run of which nothing has happened yet; `shown` as `perform` has it."""
+    emitter = emitter_of(engine, run.response, run.offers, sealed=run.sealed, include=run.include)
+    return Progress(run=run, emitter=emitter, control=Control(int(shown)))
 
 
 def resume(engine: Engine, progress: Progress, *, patience_s: float | None = 0) -> AsyncGenerator[list[Event], None]:
@@ -52,10 +57,9 @@ async def _claimed(engine: Engine, owner: str, id: str) -> Progress:
     return await restored(engine, owner, id, row=row)
 
 
-def warm_up(engine: Engine, run: Run) -> AsyncGenerator[list[Event], None]:
+def warm_up(engine: Engine, progress: Progress) -> AsyncGenerator[list[Event], None]:
     """The events of a run that asks no model: it completes at once, without output, and can be continued."""
-    progress = Progress(run=run, emitter=Emitter(run.response, run.offers), control=Control())
-    keep = record if run.response.store else pass_on
+    keep = record if progress.run.response.store else pass_on
     return keep(engine, progress, batches=_nothing(progress.emitter, int(engine.clock())))
 
 

@@ -10,35 +10,25 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
+from antiphon.engine.cite import citable
 from antiphon.engine.compact import (
-    opened,
-    seen,
     threshold_of,
     whole_summary_request,
 )
+from antiphon.engine.context import UNSERVED_ITEMS, accepted, context_of, for_model, history_of, unserved
 from antiphon.engine.run import Caller, Engine, Run
 from antiphon.errors import DECODE_ERRORS, InvalidRequest, NotFound, Unsupported, misfit
 from antiphon.ids import child_id
 from antiphon.models.base import Choice, ModelRequest
-from antiphon.tools.client import Offer, offers
-from antiphon.wire.calls import call_of, output_of
+from antiphon.tools.base import Caller as ToolCaller
+from antiphon.tools.base import Offer
+from antiphon.tools.offers import offers
 from antiphon.wire.items import (
-    AdditionalTools,
-    Compaction,
     CompactionTrigger,
-    ConfigurationUpdate,
-    FunctionCall,
     InputText,
     Item,
-    ItemReference,
     LongText,
     Message,
-    Program,
-    ProgramOutput,
-    Reasoning,
-    ReasoningText,
-    ToolSearchCall,
-    ToolSearchOutput,
     decode_items,
 )
 from antiphon.wire.items_complete import complete_items
@@ -72,16 +62,6 @@ FORWARDED = (
 """Parameters that are handed to the model host by name, where it knows them."""
 UNOBEYED = ("moderation", "access_programs", "image")
 """Parameters that are accepted and not obeyed; the response's warnings name them."""
-UNSERVED_ITEMS = (
-    AdditionalTools,
-    ConfigurationUpdate,
-    Program,
-    ProgramOutput,
-    ToolSearchCall,
-    ToolSearchOutput,
-)
-"""Items without which the context would mean something else, and which this release cannot honour."""
-
 _tool_types = msgspec.json.Decoder(list[dict[str, Raw]])
 _tools = msgspec.json.Decoder(list[Tool])
 _text = msgspec.json.Decoder(LongText)
@@ -98,8 +78,9 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
         raise InvalidRequest("The parameter 'model' is required.", param="model", code="missing_required_parameter")
     _check_together(create)
     tools = decode_tools(create.tools, engine.limits.tools_max)
-    offered = offers(tools)
+    offered = offers(tools, engine.tools)
     choice = _choice(create.tool_choice, offered)
+    await _check_tools(engine, tools, caller)
     given, triggered = await _input(engine, create, caller)
     resolved = await engine.catalog.resolve(create.model, caller.access)
     response_id = engine.new_id("resp", caller.seed)
@@ -109,7 +90,7 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
         await engine.conversations.claim(caller.owner, conversation, response_id, worker=engine.runs.worker)
     try:
         history = await _history(engine, create, caller)
-        context, unanswered = _context(engine, history, added)
+        context, unanswered = context_of(engine, history, added)
         request = _model_request(create, resolved.model, for_model(engine, context), offered=offered, choice=choice)
         request = await engine.filled(request, resolved.host, owner=caller.owner, access=caller.access, added=added)
         if triggered:
@@ -130,6 +111,8 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
             input=tuple(added),
             conversation=conversation,
             sealed="reasoning.encrypted_content" in (create.include or ()),
+            include=tuple(create.include or ()),
+            citable=citable(context),
             warnings=_warnings(create, left_out, strict=engine.strict),
             compact_threshold=threshold,
             compact_only=triggered,
@@ -143,7 +126,7 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
 async def prepare_count(engine: Engine, create: CreateResponse, caller: Caller) -> ModelRequest:
     """What the model would be sent, to count its tokens. Nothing is claimed or stored. Raises as `prepare` does."""
     _check_together(create)
-    offered = offers(decode_tools(create.tools, engine.limits.tools_max))
+    offered = offers(decode_tools(create.tools, engine.limits.tools_max), engine.tools)
     choice = _choice(create.tool_choice, offered)
     added = complete_items((await _input(engine, create, caller))[0], _input_ids("resp_0"))
     history = await _history(engine, create, caller)
@@ -160,7 +143,7 @@ async def prepare_compaction(
     added = complete_items((await _input(engine, create, caller))[0], _input_ids(response_id))
     resolved = await engine.catalog.resolve(create.model or "", caller.access)
     history = await history_of(engine, caller.owner, None, previous=create.previous_response_id)
-    context, _ = _context(engine, history, added)
+    context, _ = context_of(engine, history, added)
     request = _model_request(create, resolved.model, for_model(engine, context), offered={}, choice=None)
     return resolved.host, await engine.filled(
         request, resolved.host, owner=caller.owner, access=caller.access, added=added
@@ -205,6 +188,14 @@ def decode_tools(raw: Raw, most: int) -> list[Tool]:
         return _tools.decode(data)
     except DECODE_ERRORS as error:
         raise misfit(error, "tools") from error
+
+
+async def _check_tools(engine: Engine, tools: Sequence[Tool], caller: Caller) -> None:
+    """Raises for what the server's own tools name and is not there."""
+    for index, tool in enumerate(tools):
+        served = engine.tools.get(str(type(tool).__struct_config__.tag))
+        if served is not None:
+            await served.check(tool, ToolCaller(owner=caller.owner, access=caller.access), f"tools[{index}]")
 
 
 def _choice(choice: ToolChoice | None, offered: Mapping[str, Offer]) -> Choice | None:
@@ -262,36 +253,11 @@ async def _input(engine: Engine, create: CreateResponse, caller: Caller) -> tupl
     return await accepted(engine, items, caller.owner, at="input"), triggered
 
 
-async def accepted(engine: Engine, items: list[Item], owner: str, *, at: str) -> list[Item]:
-    """A client's items, with references replaced by what they stand for; what is encrypted must be this server's."""
-    for index, item in enumerate(items):
-        if isinstance(item, Reasoning) and item.encrypted_content:
-            _opened(engine, item, f"{at}[{index}].encrypted_content")
-        elif isinstance(item, Compaction):
-            opened(item.encrypted_content, engine.sealer, f"{at}[{index}].encrypted_content")
-    wanted = [item.id for item in items if isinstance(item, ItemReference)]
-    if not wanted:
-        return items
-    found = await engine.responses.find_items(owner, wanted)
-    for index, item in enumerate(items):
-        if isinstance(item, ItemReference):
-            if item.id not in found:
-                message = f"Item with id {item.id!r} not found. Items are not kept when 'store' is false."
-                raise NotFound(message, param=f"{at}[{index}].id", code="item_not_found")
-            items[index] = found[item.id]
-    return items
-
-
 def _check_item(item: Item, at: str) -> None:
     if isinstance(item, CompactionTrigger):
         raise InvalidRequest("A 'compaction_trigger' must be the last item of the input.", param=at)
     if isinstance(item, UNSERVED_ITEMS):
-        raise _unserved(item, at)
-
-
-def _unserved(item: Item, at: str) -> Unsupported:
-    kind = type(item).__struct_config__.tag
-    return Unsupported(f"Items of type {kind!r} are not served by this server.", param=at, code="unsupported_item")
+        raise unserved(item, at)
 
 
 async def _history(engine: Engine, create: CreateResponse, caller: Caller) -> list[Item]:
@@ -301,15 +267,6 @@ async def _history(engine: Engine, create: CreateResponse, caller: Caller) -> li
         conversation, previous = _conversation_id(create), create.previous_response_id
         return await history_of(engine, caller.owner, conversation, previous=previous)
     return [*await history_of(engine, caller.owner, None, previous=recent.stored), *recent.items]
-
-
-async def history_of(engine: Engine, owner: str, conversation: str | None, *, previous: str | None) -> list[Item]:
-    """What came before: in the conversation, or in the chain that ends with the response `previous`."""
-    if conversation is not None:
-        return await engine.conversations.history(owner, conversation)
-    if previous is not None:
-        return await engine.responses.history(owner, previous)
-    return []
 
 
 def _conversation_id(create: CreateResponse) -> str | None:
@@ -335,58 +292,6 @@ def _check_answerable(create: CreateResponse, context: Sequence[Item], unanswere
     if unanswered:
         message = f"No tool output found for function call {unanswered[0]}."
         raise InvalidRequest(message, param="input", code="tool_output_not_found")
-
-
-def _context(engine: Engine, history: list[Item], added: list[Item]) -> tuple[list[Item], list[str]]:
-    """History and input as a model sees them, and the calls that await an output."""
-    everything = [*history, *added]
-    _check_ids(everything, len(history))
-    context = seen(everything, engine.sealer)
-    # What a compaction item stands for counts as history, so that the input's items keep their numbers.
-    return context, _check_pairs(context, len(history) + len(context) - len(everything))
-
-
-def _check_ids(context: Sequence[Item], own: int) -> None:
-    """An item stands once in a context: what the history has already must not be sent again."""
-    known: set[str | None] = set()
-    for index, item in enumerate(context):
-        if item.id in known and index >= own:
-            message = f"Duplicate item found with id {item.id}. Remove duplicate items from your input and try again."
-            raise InvalidRequest(message, param=f"input[{index - own}].id", code="duplicate_item")
-        known.add(item.id)
-
-
-def _check_pairs(context: Sequence[Item], own: int) -> list[str]:
-    """Each output needs its call before it: models reject, or are confused by, anything else. Calls without output."""
-    calls: dict[str, bool] = {}
-    for index, item in enumerate(context):
-        if (call := call_of(item)) is not None and getattr(item, "status", None) != "incomplete":
-            calls[call.call_id] = False  # an id may come again: some hosts count their calls anew in every turn
-        elif (answer := output_of(item)) is not None:
-            if answer.call_id not in calls:
-                message = f"No tool call found for function call output with call_id {answer.call_id}."
-                at = f"input[{index - own}]" if index >= own else "input"
-                raise InvalidRequest(message, param=at, code="tool_call_not_found")
-            calls[answer.call_id] = True
-    return [call_id for call_id, answered in calls.items() if not answered]
-
-
-def for_model(engine: Engine, context: Sequence[Item]) -> list[Item]:
-    """The context as the model is shown it: without calls that were cut off, and with what is sealed opened."""
-    items: list[Item] = []
-    for item in seen(context, engine.sealer):
-        if isinstance(item, FunctionCall) and item.status == "incomplete":
-            continue
-        if isinstance(item, UNSERVED_ITEMS):
-            raise _unserved(item, "conversation")
-        opened = isinstance(item, Reasoning) and item.encrypted_content and not item.content
-        items.append(_opened(engine, item, "input") if opened and isinstance(item, Reasoning) else item)
-    return items
-
-
-def _opened(engine: Engine, item: Reasoning, at: str) -> Reasoning:
-    text = engine.sealer.open(item.encrypted_content or "", at)
-    return replace(item, content=[ReasoningText(text)])
 
 
 # ---------------------------------------------------------------- what comes of it

@@ -124,7 +124,7 @@ async def _begin(engine: Engine, run: Run, row: RunRow) -> None:
 
 
 def _journal(run: Run, entries: list[Entry]) -> Journal:
-    return Journal(service_tier=run.response.service_tier, sealed=run.sealed, events=entries)
+    return Journal(service_tier=run.response.service_tier, sealed=run.sealed, events=entries, include=run.include)
 
 
 class _Keeper:

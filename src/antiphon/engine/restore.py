@@ -9,16 +9,16 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from antiphon.engine import journal
+from antiphon.engine.cite import citable
+from antiphon.engine.context import for_model, history_of
 from antiphon.engine.control import Control, Stop
-from antiphon.engine.emit import Emitter
 from antiphon.engine.journal import Written
-from antiphon.engine.prepare import for_model, history_of
-from antiphon.engine.run import Engine, Progress, Run
+from antiphon.engine.run import Engine, Progress, Run, emitter_of
 from antiphon.errors import ApiError
 from antiphon.exchange import Replay
 from antiphon.models.base import Access, ModelRequest
 from antiphon.stores.runs import RunRow
-from antiphon.tools.client import offers
+from antiphon.tools.offers import offers
 from antiphon.wire.responses import ConversationRef
 
 
@@ -53,8 +53,8 @@ async def restored(engine: Engine, owner: str, id: str, *, row: RunRow) -> Progr
     trail = await engine.responses.trail(owner, id)
     head = journal.decode(trail.journal, trail.response)
     begun = head.begun(trail.response)
-    offered = offers(begun.tools)
-    emitter = Emitter(begun, offered, engine.sealer.seal if head.sealed else None)
+    offered = offers(begun.tools, engine.tools)
+    emitter = emitter_of(engine, begun, offered, sealed=head.sealed, include=head.include)
     emitter.open()
     written = Written()
     for _, part in trail.parts:
@@ -73,6 +73,7 @@ async def restored(engine: Engine, owner: str, id: str, *, row: RunRow) -> Progr
         input=tuple(await engine.responses.input(owner, id)),
         conversation=begun.conversation.id if isinstance(begun.conversation, ConversationRef) else None,
         sealed=head.sealed,
+        include=head.include,
         compact_threshold=stored.compact_threshold,
         compact_only=stored.compact_only,
     )
@@ -105,4 +106,4 @@ async def _with_context(engine: Engine, run: Run, stored: Kept) -> Run:
     )
     access = Access(key=key, keys=keys, replay=stored.replay)
     request = await engine.filled(request, run.host, owner=run.owner, access=access)
-    return replace(run, request=request, access=access)
+    return replace(run, request=request, citable=citable([*history, *run.input]), access=access)

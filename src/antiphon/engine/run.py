@@ -1,6 +1,6 @@
 """A run as data, and what every run needs from outside."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
@@ -14,14 +14,14 @@ from antiphon.engine.emit import Emitter
 from antiphon.engine.journal import Written
 from antiphon.engine.seal import Sealer
 from antiphon.ids import NewId
-from antiphon.limits import Background, Limits
+from antiphon.limits import Background, Limits, TimeoutsConfig
 from antiphon.models.base import Access, ModelRequest
 from antiphon.models.catalog import Catalog
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.responses import Responses
 from antiphon.stores.runs import Runs
 from antiphon.stores.signals import Signals
-from antiphon.tools.client import Offer
+from antiphon.tools.base import Offer, ServerTools
 from antiphon.wire.items import Item
 from antiphon.wire.responses import Response
 
@@ -40,6 +40,8 @@ class Engine(Struct, frozen=True, kw_only=True):
     sealer: Sealer
     limits: Limits
     attachments: Attachments
+    timeouts: TimeoutsConfig = TimeoutsConfig()
+    tools: ServerTools = MappingProxyType({})
     strict: bool = False
     compaction_prompt: str = COMPACTION_PROMPT
 
@@ -83,6 +85,7 @@ class Run(Struct, frozen=True, kw_only=True):
     `response` is the response as it stands when it begins. `input` is what this request adds to the context, completed
     with ids. `access` is how the host is asked. `warnings` name what was not obeyed. A context of more tokens than
     `compact_threshold` is compacted before the model answers; with `compact_only`, it is in any case, and not answered.
+    `include` names what its events show beside the usual; `citable` are the files that earlier searches returned.
     """
 
     response: Response
@@ -94,6 +97,8 @@ class Run(Struct, frozen=True, kw_only=True):
     input: tuple[Item, ...]
     conversation: str | None = None
     sealed: bool = False
+    include: tuple[str, ...] = ()
+    citable: Mapping[str, str] = MappingProxyType({})
     warnings: tuple[str, ...] = ()
     compact_threshold: int | None = None
     compact_only: bool = False
@@ -114,6 +119,14 @@ class Progress(Struct, kw_only=True):
     def fresh(self) -> bool:
         """Whether nothing of it was shown or stored yet."""
         return self.emitter.number < 0
+
+
+def emitter_of(
+    engine: Engine, response: Response, offers: Mapping[str, Offer], *, sealed: bool, include: Collection[str]
+) -> Emitter:
+    """What makes the events of a response that begins; `sealed`: its reasoning is encrypted for the client."""
+    seal = engine.sealer.seal if sealed else None
+    return Emitter(response, offers, engine.tools, seal=seal, include=include)
 
 
 def commands(response_id: str) -> str:

@@ -48,17 +48,29 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 class Turn(Struct, frozen=True, kw_only=True):
-    """What one model call came to: why the model stopped (None: it never said), and what was wrong with its calls."""
+    """What one model call came to.
+
+    `finish` is why the model stopped (None: it never said), `fault` what was wrong with its calls. `running` calls are
+    still to be run by the server; `served` says whether it made any such call, `handed` whether it made one that the
+    client runs.
+    """
 
     finish: Literal["stop", "calls", "length", "filter"] | None
     fault: str | None = None
+    running: int = 0
+    served: bool = False
+    handed: bool = False
 
 
-def decide(turn: Turn, at: int) -> Outcome:
+Step = Literal["run tools", "ask again"]
+"""How a run goes on that does not end."""
+
+
+def decide(turn: Turn, at: int) -> Outcome | Step:
     """How the run goes on after a turn.
 
-    A limit or a filter explains a malformed call, so it outranks one. Every call in this release is the client's to
-    run, so a turn of calls completes the response and the client's next request carries it on.
+    A limit or a filter explains a malformed call, so it outranks one. A call that the client runs completes the
+    response, once the server's own calls of the same turn have ended: the client's next request carries it on.
     """
     if turn.finish is None:
         error = ResponseError(code="server_error", message="The model host ended its answer without a finish reason.")
@@ -69,4 +81,8 @@ def decide(turn: Turn, at: int) -> Outcome:
         return Outcome(cause="filter", at=at)
     if turn.fault is not None:
         return Outcome(cause="fail", at=at, error=ResponseError(code="server_error", message=turn.fault))
+    if turn.running:
+        return "run tools"
+    if turn.served and not turn.handed:
+        return "ask again"
     return Outcome(cause="complete", at=at)

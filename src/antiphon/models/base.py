@@ -157,6 +157,12 @@ class Finish(Struct, frozen=True, tag="finish", array_like=True):
     reason: Literal["stop", "calls", "length", "filter"]
 
 
+class Cited(Struct, frozen=True, tag="cited", array_like=True):
+    """A citation at the end of the text so far: an annotation of OpenAI's, but for its place. No provider sends it."""
+
+    annotation: dict[str, Any]
+
+
 class Compacted(Struct, frozen=True, tag="compacted", array_like=True):
     """The engine's own entry in a run's journal, which no provider sends: the context was compacted to this.
 
@@ -166,7 +172,7 @@ class Compacted(Struct, frozen=True, tag="compacted", array_like=True):
     encrypted_content: str
 
 
-ModelEvent = Text | Refusal | Reasoning | CallStart | CallArguments | Tokens | Served | Finish | Compacted
+ModelEvent = Text | Refusal | Reasoning | CallStart | CallArguments | Tokens | Served | Finish | Compacted | Cited
 
 
 class ModelStream(Protocol):

@@ -5,13 +5,12 @@ A tool is offered as a function (`Offer.function`); the model's call of it becom
 knows none of the kinds.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from msgspec import Struct
-
-from antiphon.errors import InvalidRequest
+from antiphon.errors import InvalidRequest, Unsupported
 from antiphon.models.base import Function
+from antiphon.tools.base import Offer, Place
 from antiphon.wire.calls import APPLY_PATCH, COMPUTER, COMPUTER_PREVIEW, LOCAL_SHELL, SHELL, flat_name
 from antiphon.wire.events import (
     CustomInputDelta,
@@ -37,31 +36,8 @@ from antiphon.wire.tools import (
 )
 
 
-class Offer(Struct, frozen=True, kw_only=True):
-    """A tool as the model sees it, and what its call becomes: an item of `kind` with this name and namespace."""
-
-    function: Function
-    kind: str
-    name: str
-    namespace: str | None = None
-
-
-def offers(tools: Sequence[Tool]) -> dict[str, Offer]:
-    """The offers of a request's tools, by the function name that the model sees.
-
-    Raises `InvalidRequest` if two tools would have the same name, or a shell asks for a container.
-    """
-    found: dict[str, Offer] = {}
-    for index, tool in enumerate(tools):
-        for offer in _offers_of(tool, f"tools[{index}]"):
-            if offer.function.name in found:
-                message = f"Two tools are named {offer.function.name!r}; names must be unique."
-                raise InvalidRequest(message, param=f"tools[{index}]", code="duplicate_tool")
-            found[offer.function.name] = offer
-    return found
-
-
-def _offers_of(tool: Tool, place: str) -> Iterable[Offer]:
+def client_offers(tool: Tool, place: str) -> Iterable[Offer]:
+    """How the model sees a tool that the client executes. Raises `InvalidRequest` if a shell asks for a container."""
     match tool:
         case FunctionTool() | CustomTool():
             return [_named(tool, None)]
@@ -82,6 +58,9 @@ def _offers_of(tool: Tool, place: str) -> Iterable[Offer]:
             size = f"{tool.display_width} x {tool.display_height} pixels, {tool.environment}"
             description = f"Acts on the user's computer ({size}) and returns a screenshot."
             return [_fixed(COMPUTER_PREVIEW, description, _COMPUTER_PREVIEW_SCHEMA)]
+        case _:
+            kind = str(type(tool).__struct_config__.tag)
+            raise Unsupported(f"The tool {kind!r} is not served by this server.", param=place, code="unsupported_tool")
 
 
 def _named(tool: FunctionTool | CustomTool, namespace: str | None) -> Offer:
@@ -103,14 +82,6 @@ def _fixed(kind: str, description: str, schema: dict[str, Any]) -> Offer:
 
 
 # ---------------------------------------------------------------- progress
-
-
-class Place(Struct, frozen=True, kw_only=True):
-    """Where in a stream an item stands, and the source of the next sequence number."""
-
-    item_id: str
-    output_index: int
-    next_number: Callable[[], int]
 
 
 def progress(item: Item, place: Place) -> Iterator[Event]:

@@ -4,7 +4,7 @@ Every event carries `sequence_number`; `engine.emit` alone gives it. Source: Ope
 `ResponseStreamEvent`; names judged by the `openai` package.
 """
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import msgspec
 from msgspec import Struct
@@ -119,6 +119,13 @@ class TextDone(PartEvent, kw_only=True, tag_field="type", tag="response.output_t
     logprobs: list[Logprob] | None = []
 
 
+class AnnotationAdded(PartEvent, kw_only=True, tag_field="type", tag="response.output_text.annotation.added"):
+    """A citation in the text that has come so far."""
+
+    annotation_index: int
+    annotation: dict[str, Any]
+
+
 class RefusalDelta(PartEvent, kw_only=True, tag_field="type", tag="response.refusal.delta"):
     """More of a refusal."""
 
@@ -190,6 +197,18 @@ class ShellCommandDone(Event, kw_only=True, tag_field="type", tag="response.shel
     output_index: int
     command_index: int
     command: str
+
+
+class FileSearchInProgress(ItemEvent, kw_only=True, tag_field="type", tag="response.file_search_call.in_progress"):
+    """A search begins."""
+
+
+class FileSearchSearching(ItemEvent, kw_only=True, tag_field="type", tag="response.file_search_call.searching"):
+    """The vector stores are asked."""
+
+
+class FileSearchCompleted(ItemEvent, kw_only=True, tag_field="type", tag="response.file_search_call.completed"):
+    """The search has ended."""
 
 
 class ErrorEvent(Event, kw_only=True, tag_field="type", tag="error"):

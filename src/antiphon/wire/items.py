@@ -334,13 +334,27 @@ class ComputerCallOutput(Sparse, kw_only=True, tag_field="type", tag="computer_c
 # ---------------------------------------------------------------- items of tools that a host or a later release runs
 
 
+class Memory(Sparse, kw_only=True):
+    """What a model did and saw of a call that the server ran: kept with the item, and shown to no client.
+
+    `turn` tells the model calls of one response apart. Without `output`, what the item itself says is told again.
+    """
+
+    call_id: str = ""
+    name: str = ""
+    arguments: str = ""
+    output: str | list[InputPart] | None = None
+    turn: int = 0
+
+
 class FileSearchCall(Sparse, kw_only=True, tag_field="type", tag="file_search_call"):
-    """A search in vector stores."""
+    """A search in vector stores. `results` are always kept, and shown to a client that asks for them."""
 
     id: Id | None = None
     queries: list[str]
     status: Literal["in_progress", "searching", "completed", "incomplete", "failed"] | None = None
     results: list[dict[str, Any]] | None = None
+    memory: Memory | None = None
 
 
 class WebSearchCall(Sparse, kw_only=True, tag_field="type", tag="web_search_call"):

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from antiphon.wire.base import Sparse
+from antiphon.wire.search import Filter, RankingOptions
 
 Callers = list[Literal["direct", "programmatic"]]
 ToolName = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[a-zA-Z0-9_.-]+$")]
@@ -86,6 +87,15 @@ class ComputerUsePreviewTool(Struct, kw_only=True, tag_field="type", tag="comput
     environment: Literal["windows", "mac", "linux", "ubuntu", "browser"]
 
 
+class FileSearchTool(Sparse, kw_only=True, tag_field="type", tag="file_search"):
+    """Lets the model search vector stores; the server runs it."""
+
+    vector_store_ids: Annotated[list[str], Meta(min_length=1)]
+    max_num_results: Annotated[int, Meta(ge=1, le=50)] | None = None
+    ranking_options: RankingOptions | None = None
+    filters: Filter | None = None
+
+
 Tool = (
     FunctionTool
     | CustomTool
@@ -95,11 +105,11 @@ Tool = (
     | ApplyPatchTool
     | ComputerTool
     | ComputerUsePreviewTool
+    | FileSearchTool
 )
 
 UNSERVED_TOOLS = frozenset(
     {
-        "file_search",
         "web_search",
         "web_search_2025_08_26",
         "web_search_preview",
@@ -159,6 +169,10 @@ class ChooseComputerPreview(Struct, tag_field="type", tag="computer_use_preview"
     """The model must use the computer, in the earlier form."""
 
 
+class ChooseFileSearch(Struct, tag_field="type", tag="file_search"):
+    """The model must search the vector stores."""
+
+
 ToolChoice = (
     ChoiceMode
     | ChooseFunction
@@ -170,4 +184,5 @@ ToolChoice = (
     | ChooseComputer
     | ChooseComputerUse
     | ChooseComputerPreview
+    | ChooseFileSearch
 )

@@ -16,7 +16,7 @@ from antiphon.exchange import Incoming, Outgoing
 from antiphon.fetch import Fetcher
 from antiphon.guard import Guard
 from antiphon.ids import random_id
-from antiphon.limits import Background, FetchConfig, Limits
+from antiphon.limits import Background, FetchConfig, Limits, TimeoutsConfig
 from antiphon.models.base import NO_ACCESS, ModelRequest
 from antiphon.models.catalog import Catalog
 from antiphon.stores.blobs import Blobs, LocalBlobs
@@ -127,7 +127,7 @@ async def bench(tmp_path: Path) -> Callable[..., Bench]:
     database = open_sqlite(None)
     await migrate(database, migrations())
 
-    def make(*scripts: object, background: Background | None = None, **limits: int) -> Bench:
+    def make(*scripts, background: Background | None = None, tools=None, timeouts=None, **limits: int) -> Bench:
         provider = ScriptedProvider(*scripts)
         host = Host(name="host", base_url="http://127.0.0.1:1/v1", list_models=False)
         engine = Engine(
@@ -142,6 +142,8 @@ async def bench(tmp_path: Path) -> Callable[..., Bench]:
             sealer=Sealer(b"secret"),
             limits=Limits(**limits),
             attachments=attachments_of(database, LocalBlobs(tmp_path / "files"), Limits(**limits)),
+            tools=tools or {},
+            timeouts=timeouts or TimeoutsConfig(),
         )
         return Bench(engine, provider)
 

@@ -24,7 +24,7 @@ from antiphon.models.base import (
     Text,
     Tokens,
 )
-from antiphon.tools.client import offers
+from antiphon.tools.offers import offers
 from antiphon.wire.events import TERMINAL, Event, event_type
 from antiphon.wire.items import Logprob
 from antiphon.wire.responses import Response, ResponseError
@@ -57,7 +57,7 @@ def begun() -> Response:
 
 
 def emitted(model_events: list[ModelEvent]) -> list[Event]:
-    emitter = Emitter(begun(), offers(TOOLS))
+    emitter = Emitter(begun(), offers(TOOLS, {}), {})
     out = [*emitter.open(), *emitter.feed(model_events)]
     return [*out, *emitter.close(decide(emitter.turn, at=9))]
 
@@ -218,7 +218,7 @@ def test_a_call_without_arguments_has_an_empty_object():
 
 
 def test_a_stream_that_broke_closes_what_was_open_as_incomplete():
-    emitter = Emitter(begun(), {})
+    emitter = Emitter(begun(), {}, {})
     emitter.open()
     emitter.feed([Text("half")])
     error = ResponseError(code="server_error", message="gone")
@@ -250,7 +250,7 @@ def test_a_compaction_item_is_whole_when_it_is_done():
 
 
 def test_a_call_that_follows_a_compaction_has_said_nothing_yet():
-    emitter = Emitter(begun(), {})
+    emitter = Emitter(begun(), {}, {})
     emitter.feed([Compacted("sealed")])
     assert (emitter.half_said, emitter.compacted) == (False, "sealed")
     emitter.feed([Text("half")])
@@ -293,7 +293,7 @@ def streams_in_batches(draw):
 @given(streams_in_batches())
 def test_batches_do_not_matter_although_each_is_printed_before_the_next_is_known(case):
     events, batches = case
-    emitter = Emitter(begun(), offers(TOOLS))
+    emitter = Emitter(begun(), offers(TOOLS, {}), {})
     printed = [msgspec.json.encode(event) for event in emitter.open()]
     for batch in batches:
         printed += [msgspec.json.encode(event) for event in emitter.feed(batch)]
@@ -340,12 +340,12 @@ def test_every_stream_is_well_formed(model_events):
 
 @given(STREAMS)
 def test_a_run_is_shown_again_from_its_journal_byte_for_byte(model_events):
-    emitter = Emitter(begun(), offers(TOOLS))
+    emitter = Emitter(begun(), offers(TOOLS, {}), {})
     events = [*emitter.open(), *emitter.feed(model_events)]
     events += emitter.close(decide(emitter.turn, at=9))
     head = journal.Journal(service_tier=begun().service_tier, sealed=False)
     part = journal.encode(emitter.journal)
     response = msgspec.json.decode(msgspec.json.encode(emitter.response), type=Response)
-    again = Emitter(head.begun(response), offers(TOOLS))
+    again = Emitter(head.begun(response), offers(TOOLS, {}), {})
     shown = [*again.open(), *again.feed(journal.decode_part(part)), *again.close(journal.outcome_of(response))]
     assert msgspec.json.encode(shown) == msgspec.json.encode(events)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from antiphon.engine.perform import warm_up
+from antiphon.engine.perform import fresh, warm_up
 from antiphon.errors import NotFound
 
 
@@ -15,7 +15,7 @@ async def test_a_run_is_kept_and_ends_with_its_terminal_event(bench):
 
 async def warmed(bench, **body):
     run = await bench.prepared(**body)
-    events = [event async for batch in warm_up(bench.engine, run) for event in batch]
+    events = [event async for batch in warm_up(bench.engine, fresh(bench.engine, run, shown=True)) for event in batch]
     assert [type(event).__struct_config__.tag for event in events] == [
         "response.created",
         "response.in_progress",

@@ -1,0 +1,149 @@
+"""A context: what came before and what a request adds, and how a model is shown it."""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from antiphon.engine.cite import marked
+from antiphon.engine.compact import opened, seen
+from antiphon.engine.run import Engine
+from antiphon.errors import InvalidRequest, NotFound, Unsupported
+from antiphon.tools.base import SERVED_ITEMS
+from antiphon.wire.calls import call_of, output_of
+from antiphon.wire.items import (
+    AdditionalTools,
+    Compaction,
+    ConfigurationUpdate,
+    FileSearchCall,
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+    ItemReference,
+    Program,
+    ProgramOutput,
+    Reasoning,
+    ReasoningText,
+    ToolSearchCall,
+    ToolSearchOutput,
+)
+
+UNSERVED_ITEMS = (
+    AdditionalTools,
+    ConfigurationUpdate,
+    Program,
+    ProgramOutput,
+    ToolSearchCall,
+    ToolSearchOutput,
+)
+"""Items without which the context would mean something else, and which this release cannot honour."""
+
+
+async def history_of(engine: Engine, owner: str, conversation: str | None, *, previous: str | None) -> list[Item]:
+    """What came before: in the conversation, or in the chain that ends with the response `previous`."""
+    if conversation is not None:
+        return await engine.conversations.history(owner, conversation)
+    if previous is not None:
+        return await engine.responses.history(owner, previous)
+    return []
+
+
+async def accepted(engine: Engine, items: list[Item], owner: str, *, at: str) -> list[Item]:
+    """A client's items, with references replaced by what they stand for; what is encrypted must be this server's."""
+    for index, item in enumerate(items):
+        if isinstance(item, FileSearchCall):
+            items[index] = replace(item, memory=None)  # a memory is the server's own
+        elif isinstance(item, Reasoning) and item.encrypted_content:
+            _opened(engine, item, f"{at}[{index}].encrypted_content")
+        elif isinstance(item, Compaction):
+            opened(item.encrypted_content, engine.sealer, f"{at}[{index}].encrypted_content")
+    wanted = [item.id for item in items if isinstance(item, ItemReference)]
+    if not wanted:
+        return items
+    found = await engine.responses.find_items(owner, wanted)
+    for index, item in enumerate(items):
+        if isinstance(item, ItemReference):
+            if item.id not in found:
+                message = f"Item with id {item.id!r} not found. Items are not kept when 'store' is false."
+                raise NotFound(message, param=f"{at}[{index}].id", code="item_not_found")
+            items[index] = found[item.id]
+    return items
+
+
+def context_of(engine: Engine, history: list[Item], added: list[Item]) -> tuple[list[Item], list[str]]:
+    """History and input as a model sees them, and the calls that await an output."""
+    everything = [*history, *added]
+    _check_ids(everything, len(history))
+    context = seen(everything, engine.sealer)
+    # What a compaction item stands for counts as history, so that the input's items keep their numbers.
+    return context, _check_pairs(context, len(history) + len(context) - len(everything))
+
+
+def _check_ids(context: Sequence[Item], own: int) -> None:
+    """An item stands once in a context: what the history has already must not be sent again."""
+    known: set[str | None] = set()
+    for index, item in enumerate(context):
+        if item.id in known and index >= own:
+            message = f"Duplicate item found with id {item.id}. Remove duplicate items from your input and try again."
+            raise InvalidRequest(message, param=f"input[{index - own}].id", code="duplicate_item")
+        known.add(item.id)
+
+
+def _check_pairs(context: Sequence[Item], own: int) -> list[str]:
+    """Each output needs its call before it: models reject, or are confused by, anything else. Calls without output."""
+    calls: dict[str, bool] = {}
+    for index, item in enumerate(context):
+        if (call := call_of(item)) is not None and getattr(item, "status", None) != "incomplete":
+            calls[call.call_id] = False  # an id may come again: some hosts count their calls anew in every turn
+        elif (answer := output_of(item)) is not None:
+            if answer.call_id not in calls:
+                message = f"No tool call found for function call output with call_id {answer.call_id}."
+                at = f"input[{index - own}]" if index >= own else "input"
+                raise InvalidRequest(message, param=at, code="tool_call_not_found")
+            calls[answer.call_id] = True
+    return [call_id for call_id, answered in calls.items() if not answered]
+
+
+def for_model(engine: Engine, context: Sequence[Item]) -> list[Item]:
+    """The context as the model is shown it: without calls that were cut off, and with what is sealed opened."""
+    items: list[Item] = []
+    for item in seen(context, engine.sealer):
+        if isinstance(item, FunctionCall | FileSearchCall) and item.status == "incomplete":
+            continue
+        if isinstance(item, UNSERVED_ITEMS):
+            raise unserved(item, "conversation")
+        opened = isinstance(item, Reasoning) and item.encrypted_content and not item.content
+        items.append(_opened(engine, item, "input") if opened and isinstance(item, Reasoning) else marked(item))
+    return _as_calls(engine, items)
+
+
+def _as_calls(engine: Engine, items: Sequence[Item]) -> list[Item]:
+    """What the server ran, as calls and outputs; those of one model call stand together, as the model made them."""
+    if not any(type(item) in SERVED_ITEMS for item in items):
+        return list(items)
+    out: list[Item] = []
+    outputs: list[Item] = []
+    turn: int | None = None
+    for item in items:
+        tool = engine.tools.get(SERVED_ITEMS.get(type(item), ""))
+        made_in = item.memory.turn if isinstance(item, FileSearchCall) and item.memory else None
+        if outputs and (tool is None or made_in is None or made_in != turn):
+            out, outputs = [*out, *outputs], []
+        if tool is None:
+            out.append(item)
+            continue
+        call, answer = tool.seen(item)
+        turn = made_in
+        out.append(FunctionCall(call_id=call.call_id, name=call.name, arguments=call.arguments, status="completed"))
+        outputs.append(FunctionCallOutput(call_id=answer.call_id, output=answer.output, status="completed"))
+    return [*out, *outputs]
+
+
+def _opened(engine: Engine, item: Reasoning, at: str) -> Reasoning:
+    text = engine.sealer.open(item.encrypted_content or "", at)
+    return replace(item, content=[ReasoningText(text)])
+
+
+def unserved(item: Item, at: str) -> Unsupported:
+    """Why an item is refused that another server may honour."""
+    kind = type(item).__struct_config__.tag
+    return Unsupported(f"Items of type {kind!r} are not served by this server.", param=at, code="unsupported_item")

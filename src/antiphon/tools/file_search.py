@@ -1,0 +1,208 @@
+"""The tool `file_search`: the model asks, vector stores are searched, and the answer cites files.
+
+What the model is told of the hits is a template of Llama Stack's by default, so that its recordings match; how it is
+to cite stands there too. A citation's marker is taken out of the answer by `engine.cite`.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import msgspec
+from msgspec.structs import replace
+
+from antiphon.errors import InvalidRequest
+from antiphon.knowledge import FileSearchConfig
+from antiphon.models.base import Access, Function
+from antiphon.models.tokens import count_text
+from antiphon.tools.base import Caller, Offer, Place
+from antiphon.vectors.base import Hit, Ranking, Wanted
+from antiphon.wire.calls import Answer, Call, Made
+from antiphon.wire.events import Event, FileSearchCompleted, FileSearchInProgress, FileSearchSearching, ItemPlace
+from antiphon.wire.items import FileSearchCall, InputPart, InputText
+from antiphon.wire.search import RankingOptions
+from antiphon.wire.tools import FileSearchTool
+
+RESULTS_COUNT = 10
+"""Hits of a search whose request does not say how many."""
+
+
+class Searching(Protocol):
+    """What searches vector stores: `vectors.search.Search`, or a test's."""
+
+    async def search(self, owner: str, store_id: str, wanted: Wanted, *, access: Access) -> list[Hit]:
+        """The hits, the best first. Raises `ApiError`s only."""
+        ...
+
+    async def check(self, owner: str, store_id: str) -> None:
+        """Raises `NotFound` if there is no such store."""
+        ...
+
+
+class FileSearch:
+    """Searches the stores that a request's `file_search` names."""
+
+    idempotent = True
+
+    def __init__(self, search: Searching, config: FileSearchConfig) -> None:
+        self._search = search
+        self._config = config
+
+    # ------------------------------------------------------------ how the model sees it
+
+    def offers(self, tool: FileSearchTool, _at: str) -> Iterable[Offer]:
+        """One function with a `query`."""
+        config = self._config
+        query = {"type": "string", "description": config.query_description}
+        schema = {"type": "object", "properties": {"query": query}, "required": ["query"]}
+        function = Function(name=config.name, description=config.description, parameters=schema)
+        return [Offer(function=function, kind="file_search", name=config.name, tool=tool)]
+
+    async def check(self, tool: FileSearchTool, caller: Caller, at: str) -> None:
+        """Raises `NotFound` for a store that is not there."""
+        ranker_mode(tool.ranking_options, f"{at}.ranking_options")
+        for store in tool.vector_store_ids:
+            await self._search.check(caller.owner, store)
+
+    def seen(self, item: FileSearchCall) -> tuple[Call, Answer]:
+        """The call and its results, in the words of the templates."""
+        memory = item.memory
+        query = " ".join(item.queries)
+        call_id = memory.call_id if memory else item.id or "call_file_search"
+        arguments = memory.arguments if memory else msgspec.json.encode({"query": query}).decode()
+        call = Call(call_id=call_id, name=memory.name if memory else self._config.name, arguments=arguments)
+        output = memory.output if memory else None
+        if output is None:
+            output = _NOT_KEPT if item.results is None else self._told(query, item.results)
+        return call, Answer(call_id=call_id, output=output)
+
+    def _told(self, query: str, results: Sequence[dict[str, Any]]) -> str | list[InputPart]:
+        config = self._config
+        texts = [config.header.format(count=len(results), name=config.name)]
+        for index, result in enumerate(results, 1):
+            attributes = _attributes(result)
+            shown = f", attributes: {attributes}" if attributes else ""
+            fields = {key: result.get(key) for key in ("file_id", "filename", "score", "text")}
+            near = _inverse_distance(result.get("similarity"))
+            texts.append(config.result.format(index=index, attributes=shown, inverse_distance=near, **fields))
+        texts.append(config.footer.format(count=len(results), name=config.name))
+        cite = config.cite if results else ""
+        texts.append(config.closing.format(query=query, cite=cite))
+        return [InputText(text=text) for text in texts]
+
+    # ------------------------------------------------------------ a call
+
+    def begun(self, made: Made) -> tuple[FileSearchCall, str]:
+        """The item with the query that the model asks for."""
+        blank = FileSearchCall(id=made.id, queries=[], status="in_progress")
+        try:
+            given = msgspec.json.decode(made.arguments or "{}", type=dict[str, Any])
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            return blank, f"The arguments are not a JSON object: {error}."
+        query = given.get("query")
+        if not isinstance(query, str) or not query.strip():
+            return blank, "The argument `query` is needed, a text that says what to search for."
+        return replace(blank, queries=[query]), ""
+
+    def started(self, _item: FileSearchCall, place: Place) -> Iterator[Event]:
+        """In progress, searching."""
+        where: ItemPlace = {"item_id": place.item_id, "output_index": place.output_index}
+        yield FileSearchInProgress(sequence_number=place.next_number(), **where)
+        yield FileSearchSearching(sequence_number=place.next_number(), **where)
+
+    async def run(self, item: FileSearchCall, offer: Offer, caller: Caller) -> FileSearchCall:
+        """The item with its results: the best of all stores together."""
+        tool = offer.tool
+        if not isinstance(tool, FileSearchTool):
+            raise TypeError(tool)
+        count = tool.max_num_results or RESULTS_COUNT
+        ranking = ranking_of(tool.ranking_options)
+        wanted = Wanted(queries=tuple(item.queries), count=count, filters=tool.filters, ranking=ranking)
+        found = await asyncio.gather(
+            *(self._search.search(caller.owner, store, wanted, access=caller.access) for store in tool.vector_store_ids)
+        )
+        best = sorted((hit for hits in found for hit in hits), key=lambda hit: -hit.score)[:count]
+        return replace(item, status="completed", results=[_result(hit) for hit in best])
+
+    def failed(self, item: FileSearchCall, message: str) -> FileSearchCall:
+        """The item without results."""
+        memory = item.memory and replace(item.memory, output=f"The search failed: {message}")
+        return replace(item, status="failed", memory=memory)
+
+    def ended(self, item: FileSearchCall, place: Place) -> Iterator[Event]:
+        """Completed; OpenAI has no event for a search that failed."""
+        if item.status == "completed":
+            yield FileSearchCompleted(
+                sequence_number=place.next_number(), item_id=place.item_id, output_index=place.output_index
+            )
+
+
+# ---------------------------------------------------------------- ranking
+
+
+def ranking_of(options: RankingOptions | None) -> Ranking:
+    """What a request's ranking options ask of a search."""
+    if options is None:
+        return Ranking()
+    ranking = Ranking(score_threshold=options.score_threshold or 0.0)
+    if hybrid := options.hybrid_search:
+        weights = hybrid.embedding_weight + hybrid.text_weight
+        if weights > 0:
+            ranking = replace(
+                ranking, mode="hybrid", fusion="weighted", vector_weight=hybrid.embedding_weight / weights
+            )
+    return replace(ranking, reranker=_reranker(options.ranker))
+
+
+def _reranker(ranker: str | None) -> str | None:
+    """None: as configured; "": none."""
+    if ranker == "none":
+        return ""
+    return None if ranker in (None, "auto", "default-2024-11-15", "default_2024_08_21") else ranker
+
+
+def ranker_mode(options: RankingOptions | None, at: str) -> None:
+    """Raises `InvalidRequest` for weights that say nothing."""
+    hybrid = options.hybrid_search if options else None
+    if hybrid and not hybrid.embedding_weight + hybrid.text_weight > 0:
+        message = "At least one of 'embedding_weight' and 'text_weight' must be above 0."
+        raise InvalidRequest(message, param=f"{at}.hybrid_search")
+
+
+# ---------------------------------------------------------------- results
+
+
+def _result(hit: Hit) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "attributes": dict(hit.attributes),
+        "file_id": hit.file_id,
+        "filename": hit.filename,
+        "score": hit.score,
+        "text": hit.chunk.piece.text,
+    }
+    return result if hit.similarity is None else result | {"similarity": hit.similarity}
+
+
+def _inverse_distance(similarity: float | None) -> float | None:
+    """1 by the squared distance of two unit vectors, from their cosine; or from the negative squared distance."""
+    if similarity is None:
+        return None
+    squared = -similarity if similarity < 0 else 2 - 2 * similarity
+    return 1 / max(squared, 1e-9)
+
+
+def _attributes(result: dict[str, Any]) -> dict[str, Any]:
+    """What Llama Stack shows a model of a hit's attributes: the file's own, then what it keeps with each chunk."""
+    own = {
+        key: float(value) if type(value) is int else value for key, value in (result.get("attributes") or {}).items()
+    }
+    named = own | {"filename": result.get("filename", "")}
+    tokens: dict[str, Any] = {
+        "document_id": result.get("file_id", ""),
+        "token_count": float(count_text(str(result.get("text", "")))),
+        "metadata_token_count": float(count_text(str(named))),
+    }
+    return named | tokens
+
+
+_NOT_KEPT = "The results of this search were not kept."
