@@ -45,6 +45,8 @@ async def process_file(call: Call[None, None]) -> bytes:
             document = await call.until_gone(services.parser.read(spooled, filename))
     except Refused as refused:
         raise _error(refused) from refused
+    if asked.options:
+        call.warn("options are not used")
     cut = _Cut(asked=asked, document_id=document_id, filename=filename, at=int(services.clock()))
     chunks = await asyncio.to_thread(_chunks, document, cut)
     metadata = {"processor": "antiphon", "processing_time_ms": round(1000 * (services.clock() - began_at))}

@@ -232,7 +232,7 @@ class _Part(NamedTuple):
     tokens: int
 
 
-def _cut(text: str, size: int, tokenizer: Tokenizer, cuts: tuple[re.Pattern[str], ...] = _CUTS) -> Iterator[_Part]:
+def _cut(text: str, size: int, tokenizer: Tokenizer, *, cuts: tuple[re.Pattern[str], ...] = _CUTS) -> Iterator[_Part]:
     """A text in parts of up to `size` tokens: cut between lines if it must be, or sentences, or tokens."""
     tokens = _count(text, tokenizer)
     if tokens <= size:
@@ -240,7 +240,7 @@ def _cut(text: str, size: int, tokenizer: Tokenizer, cuts: tuple[re.Pattern[str]
     elif cuts:
         held, total = list[str](), 0
         for unit in _units(text, cuts[0], size // 2):
-            for part in _cut(unit, size, tokenizer, cuts[1:]):
+            for part in _cut(unit, size, tokenizer, cuts=cuts[1:]):
                 if held and total + part.tokens > size:
                     yield _Part("".join(held), total)
                     held, total = [], 0

@@ -29,7 +29,8 @@ from antiphon.vectors.readers.refused import Bounds, Refused
 PACKAGES: Final = ("antiphon", "msgspec", "pypdfium2", "charset_normalizer")
 """What the process imports, and therefore must find."""
 _START: Final = (
-    "import sys; "
+    "import os, sys; "
+    "os.closerange(3, 65536); "  # uvloop leaves open what is inheritable: uvicorn's port, say
     "sys.path[1:1] = sys.argv[1:-1]; "  # `-S`: the site's own start costs as much as all the rest
     "sys.modules['typing_extensions'] = None; "  # msgspec takes `typing` then, and 7 ms less
     "from antiphon.vectors.reader import main; main()"
