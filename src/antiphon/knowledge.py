@@ -72,7 +72,7 @@ class FileSearchConfig(Struct, frozen=True, kw_only=True):
         str,
         Meta(
             description="Each result. Fields: {index}, {file_id}, {filename}, {score}, {inverse_distance} (of unit"
-            " vectors: Llama Stack's score), {attributes}, {text}. The marker `<|{file_id}|>` is what a citation is made from."
+            " vectors: Llama Stack's score), {attributes}, {text}. A citation is made from the marker `<|{file_id}|>`."
         ),
     ] = "[{index}] document_id: {file_id}, score: {score}{attributes} (cite as <|{file_id}|>)\n{text}\n"
     footer: Annotated[str, Meta(description="After the results. Fields: {name}, {count}.")] = (

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from antiphon.engine.follow import follow
 from antiphon.engine.perform import perform, resume
 from antiphon.engine.restore import restored
 from antiphon.errors import NotFound, Unavailable
@@ -11,7 +12,7 @@ from antiphon.limits import TimeoutsConfig
 from antiphon.models.base import CallArguments, CallStart, Finish, Tokens
 from antiphon.testing.provider import HANG, Script, text
 from antiphon.testing.tool import scripted_search
-from antiphon.wire.events import event_type
+from antiphon.wire.events import event_type, frame
 from antiphon.wire.items import FunctionCall, FunctionCallOutput
 
 TOOL = {"type": "file_search", "vector_store_ids": ["a"]}
@@ -227,6 +228,30 @@ async def test_a_call_that_may_have_taken_effect_is_not_made_again(bench):
     after = [event async for batch in resume(bench.engine, progress) for event in batch]
     assert [item.status for item in after[-1].response.output] == ["failed", "completed"]
     assert served._search.asked == []
+
+
+async def test_a_finished_search_is_not_run_again_by_who_takes_over(bench):
+    served = scripted_search(a=FOUND)
+    bench = bench(searching("q"), text("ok <|file-1|>"), tools={"file_search": served})
+    run = await bench.prepared(input="hi", tools=[TOOL])
+    events = perform(bench.engine, run, patience_s=None, shown=True)
+    before = [event async for batch in _until(events, "file_search_call.completed", 1) for event in batch]
+    await events.aclose()
+    assert await bench.engine.runs.claim("me", run.response.id)
+    row = await bench.engine.runs.find("me", run.response.id)
+    progress = await restored(bench.engine, "me", run.response.id, row=row)
+    after = [event async for batch in resume(bench.engine, progress) for event in batch]
+    assert [event.sequence_number for event in [*before, *after]] == list(range(len(before) + len(after)))
+    assert (len(bench.provider.requests), len(served._search.asked)) == (2, 1)
+    assert after[-1].response.output[1].content[0].annotations[0]["file_id"] == "file-1"
+
+
+@pytest.mark.parametrize("include", [[], ["file_search_call.results"]])
+async def test_the_stream_can_be_seen_again_to_the_byte(bench, include):
+    bench = bench(searching("x", "y"), text("One <|fi", "le-1|>."), tools=tools(a=FOUND))
+    events = await bench.events(input="hi", tools=[TOOL], include=include)
+    again = [event async for batch in follow(bench.engine, "me", events[-1].response.id) for event in batch]
+    assert [frame(event) for event in again] == [frame(event) for event in events]
 
 
 async def test_a_search_that_a_client_sends_back_is_told_again(bench):
