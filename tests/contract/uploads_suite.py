@@ -55,7 +55,7 @@ async def begun(place: Place, *parts: bytes, size: int | None = None) -> Uploads
 
 async def add(uploads: Uploads, content: bytes, id: str, owner: str = US) -> None:
     """Adds a part."""
-    await uploads.add(owner, "upload_1", pieces(content), lambda: id)
+    await uploads.add(owner, "upload_1", pieces(content), name=lambda: id)
 
 
 async def complete(uploads: Uploads, *part_ids: str, md5: str | None = None, file_id: str = "file-1") -> Upload:
@@ -171,7 +171,7 @@ async def a_part_that_comes_when_the_upload_has_ended_is_refused(place: Place) -
         yield b"x"
         await uploads.cancel(US, "upload_1")
 
-    error = await refused(InvalidRequest, uploads.add(US, "upload_1", slow(), lambda: "part_0"))
+    error = await refused(InvalidRequest, uploads.add(US, "upload_1", slow(), name=lambda: "part_0"))
     assert error.code == "upload_cancelled"
     await nothing_is_left(place)
 
@@ -182,9 +182,9 @@ async def an_upload_has_so_many_parts_and_bytes_and_no_more(place: Place) -> Non
     assert (await refused(InvalidRequest, add(uploads, b"x", "part_9"))).code == "too_many_parts"
     await uploads.cancel(US, "upload_1")
     await uploads.create(US, new(10, "upload_2"))
-    await uploads.add(US, "upload_2", pieces(b"x" * 100), lambda: "part_a")
-    await uploads.add(US, "upload_2", pieces(b"x" * 20), lambda: "part_b")
-    assert (await refused(InvalidRequest, uploads.add(US, "upload_2", pieces(b"x"), lambda: "c"))).code == (
+    await uploads.add(US, "upload_2", pieces(b"x" * 100), name=lambda: "part_a")
+    await uploads.add(US, "upload_2", pieces(b"x" * 20), name=lambda: "part_b")
+    assert (await refused(InvalidRequest, uploads.add(US, "upload_2", pieces(b"x"), name=lambda: "c"))).code == (
         "size_mismatch"
     )
     assert await place.loose() == []
@@ -299,7 +299,7 @@ async def _until_death(place: Place, dying: Dying, upload_id: str) -> list[Any]:
     try:
         told.append(await uploads.create(US, new(6, upload_id)))
         for part_id, content in zip(ids, (b"abc", b"def"), strict=True):
-            told.append(await uploads.add(US, upload_id, pieces(content), partial(str, part_id)))
+            told.append(await uploads.add(US, upload_id, pieces(content), name=partial(str, part_id)))
         told.append(await uploads.complete(US, upload_id, CompleteUpload(part_ids=ids), file_id=f"file-{number}"))
     except Unavailable:
         pass

@@ -63,7 +63,7 @@ async def add_upload_part(call: Call[None, None]) -> UploadPart:
         report(call, "field", sorted(form.fields))
         return noted or services.new_id("part", call.seed + digest.digest())
 
-    return await services.uploads.add(call.owner, upload_id, content, name)
+    return await services.uploads.add(call.owner, upload_id, content, name=name)
 
 
 @route("POST", "/v1/uploads/{upload_id}/complete", body=CompleteUpload, answer=Upload)

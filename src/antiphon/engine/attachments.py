@@ -228,17 +228,17 @@ class _Filling:
             what = f"The file '{part.file_id}'" if part.image_url is None else "What the URL of the image leads to"
             message = f"{what} is no image that models take: png, jpeg, gif or webp."
             raise InvalidRequest(message, param=at, code="invalid_image")
-        return await _data_url(kind, body)
+        return await _inline(kind, body)
 
     async def _file(self, part: InputFile, at: str) -> InputText | InputImage | InputFile:
         content, quirks = await self._content(part, at), self._asking.quirks
         if quirks.files:
             media = mimetypes.guess_type(content.name)[0] or "application/octet-stream"
-            data = await _data_url(media, content.body)
+            data = await _inline(media, content.body)
             return replace(part, file_data=data, file_id=None, file_url=None, filename=content.name)
         kind = image_type(content.body)
         if kind is not None and quirks.images:
-            return InputImage(image_url=await _data_url(kind, content.body))
+            return InputImage(image_url=await _inline(kind, content.body))
         return InputText(text=await self._attachments.text(content.body, content.name, at))
 
     async def _content(self, part: InputFile, at: str) -> _Content:
@@ -302,7 +302,7 @@ def _named(name: str, media: str) -> str:
     return name if PurePath(name).suffix else (name or UNNAMED) + (mimetypes.guess_extension(media) or "")
 
 
-async def _data_url(kind: str, body: bytes) -> str:
+async def _inline(kind: str, body: bytes) -> str:
     encoded = await asyncio.to_thread(base64.b64encode, body)
     return f"data:{kind};base64,{encoded.decode()}"
 

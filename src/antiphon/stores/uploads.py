@@ -116,7 +116,7 @@ class Uploads:
         return stored
 
     async def add(
-        self, owner: str, upload_id: str, content: AsyncIterator[bytes], name: Callable[[], str]
+        self, owner: str, upload_id: str, content: AsyncIterator[bytes], *, name: Callable[[], str]
     ) -> UploadPart:
         """Stores a part; `name` gives its id when its bytes are there."""
         stored = await self.open(owner, upload_id)

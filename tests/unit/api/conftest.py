@@ -152,6 +152,7 @@ def services(ended: list[Any]) -> Services:
         completions=None,
         files=None,
         uploads=None,
+        parser=None,
         batches=None,
         jobs=None,
         test_ids=NumberedIds(),
