@@ -22,11 +22,14 @@ from antiphon.config import Config, ConfigError, HostConfig
 from antiphon.drain import Drain
 from antiphon.egress import LiveTransport
 from antiphon.engine import batches, jobs
+from antiphon.engine.attachments import Attachments, AttachmentsConfig
 from antiphon.engine.background import Worker
 from antiphon.engine.jobs import Recurring, performing
 from antiphon.engine.run import Engine
 from antiphon.engine.seal import Sealer
 from antiphon.exchange import Transport
+from antiphon.fetch import Fetcher
+from antiphon.guard import Guard
 from antiphon.ids import random_id, replayable_ids
 from antiphon.models.base import Access
 from antiphon.models.catalog import Catalog, catalog_of
@@ -38,9 +41,10 @@ from antiphon.replay.transport import ReplayOptions, ReplayTransport, open_trans
 from antiphon.stores.batches import Batches
 from antiphon.stores.blobs import BlobOptions, Blobs, open_blobs
 from antiphon.stores.completions import Completions
+from antiphon.stores.contents import LOOSE_S_MAX
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.database import Database
-from antiphon.stores.files import LOOSE_S_MAX, Files
+from antiphon.stores.files import Files
 from antiphon.stores.idempotency import Idempotency
 from antiphon.stores.jobs import Job, Kind
 from antiphon.stores.migrate import migrate, migrations
@@ -48,6 +52,7 @@ from antiphon.stores.opening import open_database, open_jobs, open_signals
 from antiphon.stores.responses import Responses
 from antiphon.stores.runs import Runs
 from antiphon.stores.signals import Signals
+from antiphon.stores.uploads import Uploads
 from antiphon.stores.vector_files import VectorFiles
 from antiphon.stores.vector_stores import VectorStores
 from antiphon.stores.workers import Workers
@@ -70,6 +75,7 @@ class Outside(Struct, frozen=True, kw_only=True):
 
     database: Database
     blobs: Blobs
+    transport: Transport
     workers: Workers
     signals: Signals
     indexes: Mapping[str, VectorIndex]
@@ -90,7 +96,7 @@ async def opened(config: Config, drain: Drain) -> AsyncIterator[Services]:
 
     At the end, what has not ended by itself when the drain's patience is over is handed to other processes.
     """
-    live = LiveTransport()
+    live = LiveTransport(guard=Guard(config.fetch))
     transport = open_transport(_replay_options(config), live)
     config = _with_recorded_hosts(config, transport)
     database = open_database(config)
@@ -99,7 +105,13 @@ async def opened(config: Config, drain: Drain) -> AsyncIterator[Services]:
     workers = Workers(database, config.background.lease_s)
     indexes = open_indexes(config, database)
     outside = Outside(
-        database=database, blobs=_blobs(config), workers=workers, signals=signals, indexes=indexes, drain=drain
+        database=database,
+        blobs=_blobs(config),
+        transport=transport,
+        workers=workers,
+        signals=signals,
+        indexes=indexes,
+        drain=drain,
     )
     services = services_of(config, catalog, outside)
     worker = Worker(services.engine, workers)
@@ -167,6 +179,12 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         limits=config.limits,
         timeouts=config.timeouts,
         tools={"file_search": FileSearch(search, config.file_search)},
+        attachments=Attachments(
+            files,
+            Fetcher(outside.transport, Guard(config.fetch)),
+            parser,
+            config=AttachmentsConfig(limits=config.limits, fetch=config.fetch, template=config.file_template),
+        ),
         strict=config.strict,
         compaction_prompt=config.compaction_prompt,
     )
@@ -180,6 +198,7 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         conversations=conversations,
         completions=Completions(database),
         files=files,
+        uploads=Uploads(database, files, clock, limits=config.limits),
         parser=parser,
         batches=Batches(database),
         jobs=queue,
@@ -244,6 +263,7 @@ async def _work(services: Services, lanes: batches.Lanes) -> None:
         ingest.SWEEP: partial(ingest.sweep, services.ingesting),
         "clean_responses": lambda _: services.responses.fail_left_over(services.clock()),
         "clean_files": lambda _: services.files.clean(services.clock() - LOOSE_S_MAX),
+        "clean_uploads": lambda _: services.uploads.clean(),
         "clean_answers": lambda _: services.idempotency.clean(services.clock()),
         "clean_jobs": lambda _: services.jobs.clean(done_kept_s=kept.done_kept_s, dead_kept_s=kept.dead_kept_s),
     }

@@ -21,6 +21,7 @@ from antiphon.stores.files import Files
 from antiphon.stores.idempotency import Idempotency
 from antiphon.stores.jobs import Jobs
 from antiphon.stores.responses import Responses
+from antiphon.stores.uploads import Uploads
 from antiphon.stores.vector_files import VectorFiles
 from antiphon.stores.vector_stores import VectorStores
 from antiphon.telemetry import Telemetry
@@ -41,6 +42,7 @@ class Services(Struct, frozen=True, kw_only=True):
     conversations: Conversations
     completions: Completions
     files: Files
+    uploads: Uploads
     parser: Parser
     batches: Batches
     jobs: Jobs

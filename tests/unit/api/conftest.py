@@ -151,6 +151,7 @@ def services(ended: list[Any]) -> Services:
         conversations=None,
         completions=None,
         files=None,
+        uploads=None,
         parser=None,
         batches=None,
         jobs=None,

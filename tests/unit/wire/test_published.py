@@ -27,6 +27,8 @@ from openai.types import (
     embedding_create_params,
     file_create_params,
     file_list_params,
+    upload_complete_params,
+    upload_create_params,
     vector_store,
     vector_store_create_params,
     vector_store_list_params,
@@ -35,6 +37,7 @@ from openai.types import (
     vector_stores,
 )
 from openai.types import StaticFileChunkingStrategy as SdkStaticChunking
+from openai.types import Upload as SdkUpload
 from openai.types import VectorStore as SdkVectorStore
 from openai.types import VectorStoreDeleted as SdkVectorStoreDeleted
 from openai.types import VectorStoreSearchResponse as SdkSearchResult
@@ -44,6 +47,8 @@ from openai.types.chat import ChatCompletion, completion_list_params, completion
 from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.responses import response_compact_params, response_create_params, response_usage
 from openai.types.shared import Reasoning as SdkReasoning
+from openai.types.uploads import UploadPart as SdkUploadPart
+from openai.types.uploads import part_create_params
 
 from antiphon.wire import (
     batches,
@@ -57,6 +62,7 @@ from antiphon.wire import (
     responses,
     search,
     tools,
+    uploads,
 )
 from antiphon.wire import vector_stores as stores
 
@@ -106,6 +112,8 @@ DEVIATIONS: dict[str, str] = {
     "compact.prompt_cache_retention: +in-memory": "the spelling of the package before 3.0",
     "compact.service_tier: +scale +ultrafast": "whatever a response may ask for",
     "compact: lacks image": NOT_SERVED,
+    "create upload.purpose: +evals +user_data": IN_PACKAGE,
+    "Upload.purpose: +assistants +batch +evals +fine-tune +user_data +vision": "what an upload may be created for",
     "create.prompt_cache_retention: +in-memory": "the spelling of the package before 3.0",
     "create: adds access_programs": IN_PACKAGE,
     "create: adds frequency_penalty": OPEN_RESPONSES,
@@ -451,6 +459,11 @@ def against_package() -> list[str]:
         ("FileDeleted", files.FileDeleted, SdkFileDeleted),
         ("create file", files.CreateFile, file_create_params.FileCreateParams),
         ("expires_after", files.ExpiresAfter, file_create_params.ExpiresAfter),
+        ("Upload", uploads.Upload, SdkUpload),
+        ("UploadPart", uploads.UploadPart, SdkUploadPart),
+        ("create upload", uploads.CreateUpload, upload_create_params.UploadCreateParams),
+        ("add part", uploads.AddUploadPart, part_create_params.PartCreateParams),
+        ("complete upload", uploads.CompleteUpload, upload_complete_params.UploadCompleteParams),
         ("files list", files.FileListQuery, file_list_params.FileListParams),
         ("embedding", embeddings.CreateEmbedding, embedding_create_params.EmbeddingCreateParams),
         ("VectorStore", stores.VectorStore, SdkVectorStore),
@@ -502,6 +515,11 @@ def against_document(found_in: Document) -> list[str]:
         ("File", files.File, "OpenAIFile"),
         ("create file", files.CreateFile, "CreateFileRequest"),
         ("expires_after", files.ExpiresAfter, "FileExpirationAfter"),
+        ("Upload", uploads.Upload, "Upload"),
+        ("UploadPart", uploads.UploadPart, "UploadPart"),
+        ("create upload", uploads.CreateUpload, "CreateUploadRequest"),
+        ("add part", uploads.AddUploadPart, "AddUploadPartRequest"),
+        ("complete upload", uploads.CompleteUpload, "CompleteUploadRequest"),
         ("static chunking", chunking.StaticChunkingStrategy, "StaticChunkingStrategy"),
         ("static", chunking.StaticChunkingStrategyRequestParam, "StaticChunkingStrategyRequestParam"),
         ("Static", chunking.StaticChunkingStrategyResponseParam, "StaticChunkingStrategyResponseParam"),
