@@ -17,7 +17,7 @@ from antiphon.api.server import AsgiApp, application, inside
 from antiphon.api.services import Services
 from antiphon.api.sse import KeepAlive
 from antiphon.api.tasks import Tasks
-from antiphon.clock import replay_clock, system_clock
+from antiphon.clock import Clock, replay_clock, system_clock
 from antiphon.config import Config, ConfigError, HostConfig
 from antiphon.drain import Drain
 from antiphon.egress import LiveTransport
@@ -46,7 +46,7 @@ from antiphon.stores.conversations import Conversations
 from antiphon.stores.database import Database
 from antiphon.stores.files import Files
 from antiphon.stores.idempotency import Idempotency
-from antiphon.stores.jobs import Job, Kind
+from antiphon.stores.jobs import Job, Jobs, Kind
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.opening import open_database, open_jobs, open_signals
 from antiphon.stores.responses import Responses
@@ -141,28 +141,14 @@ async def opened(config: Config, drain: Drain) -> AsyncIterator[Services]:
 
 def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
     """The services over a catalog and a database. In replay, time stands still and ids derive from requests."""
-    replaying = config.mode == "replay"
-    clock = replay_clock if replaying else system_clock
-    new_id = replayable_ids() if replaying else random_id
+    clock = _clock(config)
+    new_id = replayable_ids() if config.mode == "replay" else random_id
     secret = settings.secret(config)
     database, workers, signals = outside.database, outside.workers, outside.signals
     files = Files(database, outside.blobs, clock, workers=workers)
     queue = open_jobs(config, database, workers, signals=signals)
     parser = Parser(config.vector_stores.parsing)
-    ingesting = Ingesting(
-        stores=VectorStores(database, clock),
-        files=VectorFiles(database, clock),
-        uploads=files,
-        jobs=queue,
-        signals=signals,
-        clock=clock,
-        config=config.vector_stores,
-        indexes=outside.indexes,
-        default_index=default_index(config, database),
-        read=parser.parse,
-        cut=_cut,
-        embed=_embed(catalog),
-    )
+    ingesting = _ingesting(config, catalog, outside, files=files, parser=parser, jobs=queue)
     search = _search(config, catalog, ingesting)
     idempotency = Idempotency(database, workers, clock, kept_s=config.idempotency_s)
     responses, conversations = Responses(database), Conversations(database)
@@ -179,12 +165,7 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         limits=config.limits,
         timeouts=config.timeouts,
         tools={"file_search": FileSearch(search, config.file_search)},
-        attachments=Attachments(
-            files,
-            Fetcher(outside.transport, Guard(config.fetch)),
-            parser,
-            config=AttachmentsConfig(limits=config.limits, fetch=config.fetch, template=config.file_template),
-        ),
+        attachments=_attachments(config, outside, files, parser=parser),
         strict=config.strict,
         compaction_prompt=config.compaction_prompt,
     )
@@ -215,6 +196,39 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         ready=partial(_missing, outside, catalog),
         telemetry=Telemetry(Counts(), log_request),
     )
+
+
+def _ingesting(
+    config: Config, catalog: Catalog, outside: Outside, *, files: Files, parser: Parser, jobs: Jobs
+) -> Ingesting:
+    """What brings files into vector stores."""
+    database, clock = outside.database, _clock(config)
+    return Ingesting(
+        stores=VectorStores(database, clock),
+        files=VectorFiles(database, clock),
+        uploads=files,
+        jobs=jobs,
+        signals=outside.signals,
+        clock=clock,
+        config=config.vector_stores,
+        indexes=outside.indexes,
+        default_index=default_index(config, database),
+        read=parser.parse,
+        cut=_cut,
+        embed=_embed(catalog),
+    )
+
+
+def _attachments(config: Config, outside: Outside, files: Files, *, parser: Parser) -> Attachments:
+    """What files and images become that a request names."""
+    fetcher = Fetcher(outside.transport, Guard(config.fetch))
+    kept = AttachmentsConfig(limits=config.limits, fetch=config.fetch, template=config.file_template)
+    return Attachments(files, fetcher, parser, config=kept)
+
+
+def _clock(config: Config) -> Clock:
+    """The time: it stands still in replay."""
+    return replay_clock if config.mode == "replay" else system_clock
 
 
 async def _missing(outside: Outside, catalog: Catalog) -> list[str]:
