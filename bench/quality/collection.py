@@ -7,11 +7,11 @@ Kinds of questions, none of them made by a model:
 
 - `written`: by a person, with a short excerpt of the text that answers it (`questions.jsonl`). A chunk is right if it
   has the excerpt.
-- `summary`: the first sentence of a section, which is taken out of the text.
-- `heading`, `title`: a section's heading, taken out of the text; `title` where it is a question (as in a FAQ).
+- `section`: a section's heading or its first sentence, which is taken out of the text.
+- `title`: likewise a heading that is a question, as in a FAQ.
 - `identifier`: a name that only one section has, alone or with two words that stand near it.
 
-Of the last four, a chunk is right if it holds at least half of the section, or lies by half in it.
+Of the last three, a chunk is right if it holds at least half of the section, or lies by half in it.
 """
 
 import ast
@@ -38,7 +38,7 @@ from antiphon.vectors.parse import parse
 ROOT: Final = Path(__file__).parents[2]
 WRITTEN: Final = Path(__file__).with_name("questions.jsonl")
 OF_A_KIND: Final = 250
-"""Generated questions of one kind in one collection, at most."""
+"""Questions made in one way for one collection, at most."""
 PURE: Final = """
 abc argparse ast asyncio.base_events asyncio.locks asyncio.queues asyncio.runners asyncio.streams asyncio.subprocess
 asyncio.taskgroups asyncio.tasks asyncio.timeouts base64 bisect calendar cmd codecs collections.__init__ compileall
@@ -52,8 +52,8 @@ sqlite3.dump ssl statistics string subprocess sysconfig tarfile telnetlib tempfi
 trace traceback tracemalloc turtle types typing unittest.case unittest.loader unittest.mock urllib.parse urllib.request
 urllib.robotparser uuid venv.__init__ warnings wave weakref webbrowser xml.dom.minidom xml.etree.ElementTree
 xml.sax.handler zipapp zipfile zoneinfo._common
-""".split()
-COMPILED: Final = "builtins itertools math time posix sys operator _bisect _csv binascii zlib gc _thread array".split()
+"""
+COMPILED: Final = "builtins itertools math time posix sys operator _bisect _csv binascii zlib gc _thread array"
 UNPACKED: Final = {
     "usr/share/doc/debian/FAQ": "*.en.html",
     "usr/share/doc/python3.11/html/faq": "*.html",
@@ -63,7 +63,14 @@ UNPACKED: Final = {
 }
 """Where Debian's packages have what is taken of them."""
 _IDENTIFIER: Final = re.compile(r"--[a-z][a-z-]{3,}|\b[A-Za-z][A-Za-z0-9]*(?:[_.][A-Za-z0-9]+)+\b|\b[a-z]+[A-Z]\w{3,}")
-_PAGE_FURNITURE: Final = ("Navigation", "Table of Contents", "This Page", "Previous topic", "Next topic", "Quick search")
+_PAGE_FURNITURE: Final = (
+    "Navigation",
+    "Table of Contents",
+    "This Page",
+    "Previous topic",
+    "Next topic",
+    "Quick search",
+)
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 _WORD: Final = re.compile(r"\b[a-z]{5,}\b")
 
@@ -147,11 +154,11 @@ def stdlib() -> Collection:
     """The standard library's docstrings, a document for each module."""
     folder = Path(sysconfig.get_path("stdlib"))
     found: list[Section] = []
-    for name in PURE:
+    for name in PURE.split():
         path = folder / (name.replace(".", "/") + ".py")
         if path.exists():
             found += _documented(path, name.removesuffix(".__init__"))
-    for name in COMPILED:
+    for name in COMPILED.split():
         found += _introspected(name)
     return _collection("stdlib", found)
 
@@ -167,8 +174,10 @@ def debian(root: Path) -> Collection:
 
 
 def _parsed(path: Path, name: str) -> list[Section]:
+    whole = path.read_bytes()
+
     async def content() -> AsyncIterator[bytes]:
-        yield path.read_bytes()
+        yield whole
 
     document = asyncio.run(parse(content(), path.name, ParsingConfig()))
     return _sections(name, document.blocks)
@@ -249,14 +258,12 @@ def _collection(name: str, sections: list[Section]) -> Collection:
     answers = [(each.file, squeezed(each.answer)) for each in written]
     texts = {each.id: squeezed(each.body()) for each in sections}
     free = [
-        each
-        for each in sections
-        if not any(each.file == file and answer in texts[each.id] for file, answer in answers)
+        each for each in sections if not any(each.file == file and answer in texts[each.id] for file, answer in answers)
     ]
     order = sorted(free, key=lambda each: _digest(each.id))
     asked: list[tuple[Section, Question]] = []
     used: set[str] = set()
-    for kind, take in (("title", _titled), ("heading", _headed), ("summary", _summarised)):
+    for kind, take in (("title", _titled), ("section", _headed), ("section", _summarised)):
         some = _taken(kind, take, [each for each in order if each.id not in used])
         asked += some
         used |= {each.id for each, _ in some}
