@@ -1,7 +1,8 @@
 """Judged collections from text at hand: documents, and questions with the passage that answers each. Deterministic.
 
 `ours` is this repository's documentation and the docstrings of its source, `stdlib` the docstrings of Python's standard
-library: both are on every machine. `debian` is what Debian packages of documentation hold, unpacked into a folder.
+library: both are on every machine. `debian` and `manuals` are what Debian packages of documentation hold, unpacked into
+a folder.
 
 Kinds of questions, none of them made by a model:
 
@@ -54,7 +55,7 @@ urllib.robotparser uuid venv.__init__ warnings wave weakref webbrowser xml.dom.m
 xml.sax.handler zipapp zipfile zoneinfo._common
 """
 COMPILED: Final = "builtins itertools math time posix sys operator _bisect _csv binascii zlib gc _thread array"
-UNPACKED: Final = {
+DEBIAN: Final = {
     "usr/share/doc/debian/FAQ": "*.en.html",
     "usr/share/doc/python3.11/html/faq": "*.html",
     "usr/share/doc/python3.11/html/howto": "*.html",
@@ -62,6 +63,12 @@ UNPACKED: Final = {
     "usr/share/doc/git-doc/howto": "*.html",
 }
 """Where Debian's packages have what is taken of them."""
+MANUALS: Final = {
+    "usr/share/debian-reference": "ch0[1-6]*.en.html",
+    "usr/share/doc/git-doc": "git[a-z]*.html",
+    "usr/share/doc/bash-doc": "bashref.html",
+}
+"""More of them, which was looked at when all was decided."""
 _IDENTIFIER: Final = re.compile(r"--[a-z][a-z-]{3,}|\b[A-Za-z][A-Za-z0-9]*(?:[_.][A-Za-z0-9]+)+\b|\b[a-z]+[A-Z]\w{3,}")
 _PAGE_FURNITURE: Final = (
     "Navigation",
@@ -111,7 +118,7 @@ class Question(Struct, kw_only=True, omit_defaults=True):
 
     @property
     def held_out(self) -> bool:
-        """Half of the questions: nothing is tuned on them."""
+        """Half of the questions: no number was searched for on them."""
         return _digest(f"{self.file} {self.question}") % 2 == 1
 
     def answered_by(self, file: str, piece: Piece) -> bool:
@@ -165,9 +172,18 @@ def stdlib() -> Collection:
 
 def debian(root: Path) -> Collection:
     """What is unpacked of Debian's packages below `root`."""
-    paths = [path for folder, pattern in UNPACKED.items() for path in sorted((root / folder).glob(pattern))]
+    return _unpacked("debian", root, DEBIAN)
+
+
+def manuals(root: Path) -> Collection:
+    """Likewise, other texts."""
+    return _unpacked("manuals", root, MANUALS)
+
+
+def _unpacked(name: str, root: Path, folders: dict[str, str]) -> Collection:
+    paths = [path for folder, pattern in folders.items() for path in sorted((root / folder).glob(pattern))]
     names = [(path, str(path.relative_to(root / "usr/share"))) for path in paths if path.stem.split(".")[0] != "index"]
-    return _collection("debian", [part for path, name in names for part in _parsed(path, name)])
+    return _collection(name, [part for path, file in names for part in _parsed(path, file)])
 
 
 # ---------------------------------------------------------------- sections of texts

@@ -19,7 +19,7 @@ from typing import Final, Literal
 
 import msgspec
 import numpy as np
-from collection import Collection, Question, debian, ours, stdlib
+from collection import Collection, Question, debian, manuals, ours, stdlib
 from msgspec import Struct
 
 from antiphon.config import Host
@@ -305,7 +305,7 @@ if __name__ == "__main__":
     parser.add_argument("--collections", nargs="*", default=["ours", "stdlib"])
     parser.add_argument("--debian", type=Path, help="the folder into which Debian's packages were unpacked")
     parser.add_argument("--strategies", nargs="*", default=list(STRATEGIES))
-    parser.add_argument("--long-texts", nargs="*", default=["cut"], choices=["cut", "average"])
+    parser.add_argument("--long-texts", nargs="*", default=["average"], choices=["cut", "average"])
     parser.add_argument("--rerank", action="store_true", help="also by MiniLM's late interaction")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "antiphon-quality")
     chosen = parser.parse_args()
@@ -313,5 +313,6 @@ if __name__ == "__main__":
         "ours": ours,
         "stdlib": stdlib,
         "debian": lambda: debian(chosen.debian),
+        "manuals": lambda: manuals(chosen.debian),
     }
     sys.exit(asyncio.run(main(chosen, [made[name]() for name in chosen.collections])))

@@ -130,7 +130,7 @@ class LocalConfig(Struct, frozen=True, kw_only=True):
             description="Texts of more tokens than an embedding model takes: their beginning alone is embedded, or all"
             " of them in parts whose vectors are averaged, or the request is refused."
         ),
-    ] = "cut"
+    ] = "average"
 
 
 class TimeoutsConfig(Struct, frozen=True, kw_only=True):

@@ -31,7 +31,7 @@ BM25_HALF: Final = 4.0
 _PRESENT: Final = 3.0
 _TELLING: Final = 1.0
 _DOUBT: Final = 2.8
-"""Fitted on half of the questions of `bench/quality`, and checked on the others: docs/quality.md."""
+"""What made least of both ways' mistakes over the questions of `bench/quality`: docs/quality.md says how that went."""
 
 
 class Ranked(Struct, frozen=True):
