@@ -43,6 +43,7 @@ NO_UNIT_TEST = {
     "vectors/reader.py": "tests/unit/vectors/test_parse.py",
     "engine/run.py": "a record",
     "engine/open_items.py": "tests/unit/engine/test_emit.py",
+    "engine/writing.py": "tests/unit/engine/test_emit.py",
     "engine/context.py": "tests/unit/engine/test_prepare.py, test_dispatch.py",
     "tools/base.py": "records and a protocol",
     "tools/offers.py": "tests/unit/tools/test_client.py",

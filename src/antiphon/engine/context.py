@@ -19,6 +19,7 @@ from antiphon.wire.items import (
     FunctionCallOutput,
     Item,
     ItemReference,
+    Memory,
     Program,
     ProgramOutput,
     Reasoning,
@@ -125,14 +126,17 @@ def _as_calls(engine: Engine, items: Sequence[Item]) -> list[Item]:
     turn: int | None = None
     for item in items:
         tool = engine.tools.get(SERVED_ITEMS.get(type(item), ""))
-        made_in = item.memory.turn if isinstance(item, FileSearchCall) and item.memory else None
+        memory: Memory | None = getattr(item, "memory", None)
+        made_in = memory.turn if memory else None
         if outputs and (tool is None or made_in is None or made_in != turn):
             out, outputs = [*out, *outputs], []
         if tool is None:
             out.append(item)
             continue
-        call, answer = tool.seen(item)
-        turn = made_in
+        pair = tool.seen(item)
+        if pair is None:
+            continue
+        (call, answer), turn = pair, made_in
         out.append(FunctionCall(call_id=call.call_id, name=call.name, arguments=call.arguments, status="completed"))
         outputs.append(FunctionCallOutput(call_id=answer.call_id, output=answer.output, status="completed"))
     return [*out, *outputs]

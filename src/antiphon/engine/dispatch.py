@@ -6,14 +6,16 @@ its tool says that a second time does no harm: of a run that was taken over nobo
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from antiphon.engine.emit import Running
-from antiphon.engine.journal import ToolEnded
-from antiphon.engine.run import Engine, Progress
-from antiphon.errors import ApiError
-from antiphon.tools.base import Caller
+from antiphon.engine.journal import Announced, ToolEnded
+from antiphon.engine.run import Engine, Progress, Run
+from antiphon.errors import ApiError, Internal, InvalidRequest, UpstreamTimeout
+from antiphon.tools.base import Caller, Ended, ServerTools
+from antiphon.tools.offers import kind_of
 from antiphon.wire.items import Item
+from antiphon.wire.tools import Tool
 
 log = logging.getLogger("antiphon.engine")
 
@@ -21,15 +23,18 @@ log = logging.getLogger("antiphon.engine")
 async def run_calls(engine: Engine, progress: Progress, *, again: bool) -> AsyncGenerator[list[ToolEnded], None]:
     """The ends of the calls that wait to be run, as they come. Closing it stops those that have not ended.
 
-    `again`: the calls may have been run before, by a process that died. Raises `Stopped` when the run is told to stop.
+    `again`: the calls may have been run before, by a process that died. Raises `Stopped` when the run is told to stop,
+    and `ApiError` where it cannot go on without a call that failed.
     """
     running: Mapping[int, Running] = dict(progress.emitter.running)
     room = asyncio.Semaphore(engine.limits.tools_at_once)
-    caller = Caller(owner=progress.run.owner, access=progress.run.access)
+    run = progress.run
+    caller = Caller(owner=run.owner, access=run.access, response_id=run.response.id, secrets=run.secrets)
 
     async def one(index: int, call: Running) -> ToolEnded:
         async with room:
-            return ToolEnded(index, await _run(engine, call, caller, again=again))
+            ended = await _run(engine, call, caller, again=again)
+            return ToolEnded(index, ended.item, ended.more)
 
     tasks = {asyncio.ensure_future(one(index, call)) for index, call in running.items()}
     try:
@@ -42,21 +47,48 @@ async def run_calls(engine: Engine, progress: Progress, *, again: bool) -> Async
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _run(engine: Engine, call: Running, caller: Caller, *, again: bool) -> Item:
-    """The finished item of a call; a failed one where it cannot be run, breaks, or takes too long."""
+async def _run(engine: Engine, call: Running, caller: Caller, *, again: bool) -> Ended:
+    """What comes of a call; a failed one where it cannot be run, breaks, or takes too long.
+
+    Raises `ApiError` where the response cannot go on without it.
+    """
     tool = engine.tools[call.offer.kind]
     limit_s = engine.timeouts.tool_s
+    error: ApiError
     if call.fault:
-        return tool.failed(call.item, call.fault)
-    if again and not tool.idempotent:
-        return tool.failed(call.item, "The server stopped in the middle; it is not known whether the call took effect.")
-    try:
-        async with asyncio.timeout(limit_s):
-            return await tool.run(call.item, call.offer, caller)
-    except TimeoutError:
-        return tool.failed(call.item, f"It took longer than the {limit_s:g} seconds that are allowed here.")
-    except ApiError as error:
-        return tool.failed(call.item, error.message)
-    except Exception:
-        log.exception("tool broke", extra={"tool": call.offer.kind})
-        return tool.failed(call.item, "The server had an error while running it.")
+        error = InvalidRequest(call.fault)
+    elif again and not tool.idempotent:
+        error = Internal("The server stopped in the middle; it is not known whether the call took effect.")
+    else:
+        try:
+            async with asyncio.timeout(limit_s):
+                return await tool.run(call.item, call.offer, caller)
+        except TimeoutError:
+            error = UpstreamTimeout(f"It took longer than the {limit_s:g} seconds that are allowed here.")
+        except ApiError as refused:
+            error = refused
+        except Exception:
+            log.exception("tool broke", extra={"tool": call.offer.kind})
+            error = Internal("The server had an error while running it.")
+    item = tool.failed(call.item, error.message)
+    if item is None:
+        raise error
+    return Ended(item=item)
+
+
+def preludes(
+    tools: ServerTools, declared: Sequence[Tool], context: Sequence[Item], *, added: Sequence[Item]
+) -> tuple[Announced, ...]:
+    """What the declared tools do before the model is asked. Raises `InvalidRequest` for what cannot be done."""
+    return tuple(
+        Announced(index, prelude.item, prelude.known)
+        for index, tool in enumerate(declared)
+        if (served := tools.get(kind_of(tool))) is not None
+        for prelude in served.prelude(tool, context, added)
+    )
+
+
+async def release(engine: Engine, run: Run) -> None:
+    """Closes what tools have kept open for a run."""
+    for kind in {kind_of(tool) for tool in run.response.tools} & engine.tools.keys():
+        await engine.tools[kind].release(run.response.id)

@@ -15,30 +15,22 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import Struct
 
-from antiphon.engine.journal import Entry, NextCall, Started, ToolEnded, summed
-from antiphon.engine.open_items import OpenCall, OpenItem, OpenPart, PartKind, fault_of, is_whole
+from antiphon.engine.journal import Announced, Entry, NextCall, Started, ToolEnded, summed
+from antiphon.engine.open_items import OpenCall, fault_of, is_whole
 from antiphon.engine.state import Outcome, Turn, advance
+from antiphon.engine.writing import Ledger, Seal, Writing
 from antiphon.ids import child_id
-from antiphon.models.base import CallArguments, CallStart, Cited, Compacted, Finish, Served, Text, Tokens
+from antiphon.models.base import CallArguments, CallStart, Cited, Compacted, Finish, Function, Served, Text, Tokens
 from antiphon.models.base import Reasoning as ReasoningEvent
 from antiphon.models.base import Refusal as RefusalEvent
 from antiphon.tools.base import Offer, Place, ServerTools
 from antiphon.tools.client import progress
+from antiphon.tools.offers import kind_of
 from antiphon.wire.calls import item_of
 from antiphon.wire.events import (
-    AnnotationAdded,
-    ContentPartAdded,
-    ContentPartDone,
     Event,
     FunctionArgumentsDelta,
     FunctionArgumentsDone,
-    OutputItemAdded,
-    OutputItemDone,
-    PartPlace,
-    ReasoningTextDelta,
-    ReasoningTextDone,
-    RefusalDelta,
-    RefusalDone,
     ResponseCancelled,
     ResponseCompleted,
     ResponseCreated,
@@ -47,34 +39,22 @@ from antiphon.wire.events import (
     ResponseIncomplete,
     ResponseInProgress,
     ResponseQueued,
-    TextDelta,
-    TextDone,
 )
-from antiphon.wire.items import (
-    Compaction,
-    FunctionCall,
-    Item,
-    Memory,
-    Message,
-    OutputText,
-    Reasoning,
-    ReasoningText,
-    Refusal,
-    Status,
-)
+from antiphon.wire.items import ID_PREFIXES, Compaction, FunctionCall, Item, Memory, Status
 from antiphon.wire.responses import IncompleteDetails, Response, ResponseStatus, Usage
-from antiphon.wire.shown import shown
-
-Seal = Callable[[str], str]
-"""Encrypts a reasoning text; deterministic, so that a journal gives the same bytes again."""
+from antiphon.wire.tools import Tool
 
 
 class Running(Struct, frozen=True, kw_only=True):
-    """A call that the server is to run, or runs; `fault` is what the model did wrong, or ""."""
+    """A call that the server is to run, or runs; `fault` is what the model did wrong, or "".
+
+    `prelude`: no model asked for it.
+    """
 
     item: Item
     offer: Offer
     fault: str
+    prelude: bool = False
 
 
 class Emitter:
@@ -84,7 +64,8 @@ class Emitter:
     `response` is the response as it stands; `number` the last event's; `journal` all that was fed; `compacted` what the
     run's context has been compacted to; `steps` how many steps have ended that another one follows; `running` the calls
     whose end is to be fed, by their place in the output; `ran` how many calls the server was asked to run; `turns`
-    how many model calls there were before this one.
+    how many model calls there were before this one; `announced` whether tools did something before the first;
+    `offers` what the model can call by now.
 
     `include` names what of the items the events show; `response` has all of it.
     """
@@ -100,37 +81,38 @@ class Emitter:
     ) -> None:
         self.response = response
         self.turn = Turn(finish=None)
-        self.number = -1
         self.journal: list[Entry] = []
         self.running: dict[int, Running] = {}
         self.ran = 0
-        self._offers = offers
-        self._tools = tools
-        self._seal = seal
-        self._include = include
+        self.announced = False
         self.turns = 0
-        self._served = self._handed = False
-        self._output: dict[int, Item] = {}
-        self._next_index = 0
-        self._call_count = 0
-        self._item: OpenItem | None = None
-        self._calls: dict[int, OpenCall] = {}
-        self._fault: str | None = None
-        self.compacted: str | None = None
-        self._said = False
         self.steps = 0
+        self.compacted: str | None = None
+        self.offers = dict(offers)
+        self._tools = tools
+        self._ledger = Ledger(response.id, include)
+        self._writing = Writing(self._ledger, seal)
+        self._calls: dict[int, OpenCall] = {}
+        self._call_count = 0
+        self._served = self._handed = False
+        self._fault: str | None = None
         self._usage: Usage | None = None
         self._spent: Usage | None = None
 
     @property
     def half_said(self) -> bool:
         """Whether the model call that is under way has shown anything, and has not ended."""
-        return self.turn.finish is None and self._said
+        return self.turn.finish is None and self._ledger.said
+
+    @property
+    def number(self) -> int:
+        """The last event's."""
+        return self._ledger.number
 
     @property
     def output(self) -> list[Item]:
         """The items that have ended, in their order, with all that is known of them."""
-        return [self._output[index] for index in sorted(self._output)]
+        return self._ledger.output
 
     @property
     def spent(self) -> Usage | None:
@@ -143,8 +125,8 @@ class Emitter:
         """The first two events."""
         second = ResponseQueued if self.response.status == "queued" else ResponseInProgress
         return [
-            ResponseCreated(sequence_number=self._next(), response=self.response),
-            second(sequence_number=self._next(), response=self.response),
+            ResponseCreated(sequence_number=self._ledger.next(), response=self.response),
+            second(sequence_number=self._ledger.next(), response=self.response),
         ]
 
     def feed(self, batch: Sequence[Entry]) -> list[Event]:
@@ -170,127 +152,25 @@ class Emitter:
             output=self.output,
             usage=self.spent,
         )
-        seen = msgspec.structs.replace(self.response, output=[shown(item, self._include) for item in self.output])
-        out.append(_TERMINAL_EVENTS[status](sequence_number=self._next(), response=seen))
+        seen = msgspec.structs.replace(self.response, output=[self._ledger.seen(item) for item in self.output])
+        out.append(_TERMINAL_EVENTS[status](sequence_number=self._ledger.next(), response=seen))
         return out
-
-    # ------------------------------------------------------------ messages and reasoning
-
-    def _text(self, event: Text, out: list[Event]) -> None:
-        if not event.text and not event.logprobs:
-            return
-        item, part = self._part("text", event.text, out)
-        part.logprobs += event.logprobs
-        out.append(
-            TextDelta(
-                sequence_number=self._next(),
-                output_index=item.output_index,
-                item_id=item.id,
-                content_index=part.index,
-                delta=event.text,
-                logprobs=event.logprobs,
-            )
-        )
-
-    def _cited(self, event: Cited, out: list[Event]) -> None:
-        item, part = self._part("text", "", out)
-        annotation = event.annotation | {"index": part.written.tell()}
-        part.annotations.append(annotation)
-        where: PartPlace = {"output_index": item.output_index, "item_id": item.id, "content_index": part.index}
-        index = len(part.annotations) - 1
-        number = self._next()
-        out.append(AnnotationAdded(sequence_number=number, annotation_index=index, annotation=annotation, **where))
-
-    def _refusal(self, event: RefusalEvent, out: list[Event]) -> None:
-        if event.text:
-            item, part = self._part("refusal", event.text, out)
-            where: PartPlace = {"output_index": item.output_index, "item_id": item.id, "content_index": part.index}
-            out.append(RefusalDelta(sequence_number=self._next(), delta=event.text, **where))
-
-    def _reasoning(self, event: ReasoningEvent, out: list[Event]) -> None:
-        if event.text:
-            item, part = self._part("reasoning", event.text, out)
-            where: PartPlace = {"output_index": item.output_index, "item_id": item.id, "content_index": part.index}
-            out.append(ReasoningTextDelta(sequence_number=self._next(), delta=event.text, **where))
-
-    def _part(self, kind: PartKind, text: str, out: list[Event]) -> tuple[OpenItem, OpenPart]:
-        """The open part of this kind, opened if need be, with the text added."""
-        item = self._item
-        part = item.open if item is not None else None
-        if item is None or part is None or part.kind != kind:
-            item, part = self._open_part(kind, out)
-        part.written.write(text)
-        return item, part
-
-    def _open_part(self, kind: PartKind, out: list[Event]) -> tuple[OpenItem, OpenPart]:
-        """Opens a part of this kind, in the open item if it fits there, else in a new one."""
-        reasoning = kind == "reasoning"
-        if self._item is not None and self._item.reasoning != reasoning:
-            self._close_item("completed", out)
-        if self._item is None:
-            index = self._take_index()
-            item = OpenItem(child_id(self.response.id, "rs" if reasoning else "msg", index), index, reasoning=reasoning)
-            self._item = item
-            blank: Item = (
-                Reasoning(id=item.id, summary=[], content=[], status="in_progress")
-                if reasoning
-                else Message(id=item.id, role="assistant", content=[], status="in_progress")
-            )
-            out.append(OutputItemAdded(sequence_number=self._next(), output_index=index, item=blank))
-        item = self._item
-        self._close_part(item, out)
-        part = item.open = OpenPart(kind, len(item.parts))
-        where: PartPlace = {"output_index": item.output_index, "item_id": item.id, "content_index": part.index}
-        out.append(ContentPartAdded(sequence_number=self._next(), part=part.part(), **where))
-        return item, part
-
-    def _close_part(self, item: OpenItem, out: list[Event]) -> None:
-        if item.open is None:
-            return
-        opened, item.open = item.open, None
-        part = opened.part()
-        item.parts.append(part)
-        where: PartPlace = {"output_index": item.output_index, "item_id": item.id, "content_index": opened.index}
-        if isinstance(part, OutputText):
-            done: Event = TextDone(sequence_number=self._next(), text=part.text, logprobs=part.logprobs, **where)
-        elif isinstance(part, Refusal):
-            done = RefusalDone(sequence_number=self._next(), refusal=part.refusal, **where)
-        else:
-            done = ReasoningTextDone(sequence_number=self._next(), text=part.text, **where)
-        out.append(done)
-        out.append(ContentPartDone(sequence_number=self._next(), part=part, **where))
-
-    def _close_item(self, status: Status, out: list[Event]) -> None:
-        if self._item is None:
-            return
-        item = self._item
-        self._close_part(item, out)
-        self._item = None
-        whole: Item
-        if item.reasoning:
-            texts = [part for part in item.parts if isinstance(part, ReasoningText)]
-            sealed = self._seal("".join(part.text for part in texts)) if self._seal else None
-            whole = Reasoning(id=item.id, summary=[], content=texts, encrypted_content=sealed, status=status)
-        else:
-            content = [part for part in item.parts if not isinstance(part, ReasoningText)]
-            whole = Message(id=item.id, role="assistant", content=list(content), status=status)
-        self._finish_item(item.output_index, whole, out)
 
     # ------------------------------------------------------------ calls
 
     def _call_start(self, event: CallStart, out: list[Event]) -> None:
-        self._close_item("completed", out)
+        self._writing.close("completed", out)
         for index in [index for index, call in self._calls.items() if is_whole(call)]:
             self._close_call(index, "completed", out)
         if event.index in self._calls:
             self._close_call(event.index, "completed", out)
-        offer = self._offers.get(event.name)
+        offer = self.offers.get(event.name)
         call_id = event.call_id or child_id(self.response.id, "call", self._call_count)
         self._call_count += 1
         call = OpenCall(call_id, event.name, offer)
         self._calls[event.index] = call
         if call.kind == "function":
-            call.output_index = self._take_index()
+            call.output_index = self._ledger.take_index()
             call.id = child_id(self.response.id, "fc", call.output_index)
             made = call.made("in_progress")
             blank = FunctionCall(
@@ -301,7 +181,7 @@ class Emitter:
                 namespace=made.namespace,
                 status="in_progress",
             )
-            out.append(OutputItemAdded(sequence_number=self._next(), output_index=call.output_index, item=blank))
+            self._ledger.add(call.output_index, blank, out)
 
     def _call_arguments(self, event: CallArguments, out: list[Event]) -> None:
         if not event.text:
@@ -314,7 +194,10 @@ class Emitter:
         if call.output_index >= 0:
             out.append(
                 FunctionArgumentsDelta(
-                    sequence_number=self._next(), output_index=call.output_index, item_id=call.id, delta=event.text
+                    sequence_number=self._ledger.next(),
+                    output_index=call.output_index,
+                    item_id=call.id,
+                    delta=event.text,
                 )
             )
 
@@ -330,52 +213,105 @@ class Emitter:
             self._run(call, call.offer, out)
             return
         self._handed = True
-        output_index = self._next_index
+        output_index = self._ledger.place
         call.id = child_id(self.response.id, _CALL_PREFIXES.get(call.kind, "call"), output_index)
         try:
             added, item = item_of(call.kind, call.made("in_progress")), item_of(call.kind, call.made(status))
         except ValueError as error:
             self._fault = str(error)
             return
-        self._take_index()
-        out.append(OutputItemAdded(sequence_number=self._next(), output_index=output_index, item=_blank(added)))
-        out.extend(progress(item, Place(item_id=call.id, output_index=output_index, next_number=self._next)))
-        self._finish_item(output_index, item, out)
+        self._ledger.take_index()
+        self._ledger.add(output_index, _blank(added), out)
+        out.extend(progress(item, Place(item_id=call.id, output_index=output_index, next_number=self._ledger.next)))
+        self._ledger.finish(output_index, item, out)
 
     def _run(self, call: OpenCall, offer: Offer, out: list[Event]) -> None:
-        """Announces a call that the server runs. One beyond the response's `max_tool_calls` is as if never made."""
+        """Announces a call that the server runs, or asks the client whether it may.
+
+        A call beyond the response's `max_tool_calls` is as if never made.
+        """
         most = self.response.max_tool_calls
-        self._served = True
         if most is not None and self.ran >= most:
+            self._served = True
             return
-        self.ran += 1
-        tool, index = self._tools[call.kind], self._take_index()
-        call.id = child_id(self.response.id, _CALL_PREFIXES[call.kind], index)
+        tool, index = self._tools[offer.kind], self._ledger.place
+        call.id = child_id(self.response.id, _CALL_PREFIXES[offer.kind], index)
         made = call.made("in_progress")
-        item, fault = tool.begun(made)
+        question = tool.asks(made, offer)
+        if question is not None:
+            self._handed = True
+            self._append(question, out)
+            return
+        item, fault = tool.begun(made, offer)
         memory = Memory(call_id=call.call_id, name=call.name, arguments=made.arguments or "{}", turn=self.turns)
-        item = msgspec.structs.replace(item, memory=memory)
-        self.running[index] = Running(item=item, offer=offer, fault=fault)
-        added = shown(item, self._include)
-        out.append(OutputItemAdded(sequence_number=self._next(), output_index=index, item=added))
-        out.extend(tool.started(item, Place(item_id=call.id, output_index=index, next_number=self._next)))
+        self.ran += 1
+        self._served = True
+        self._begin(Running(item=msgspec.structs.replace(item, memory=memory), offer=offer, fault=fault), out)
+
+    def _announced(self, event: Announced, out: list[Event]) -> None:
+        """A tool does something before the model is asked; what the model says is counted by itself."""
+        tool = self.response.tools[event.tool]
+        kind = kind_of(tool)
+        if event.known:
+            self.announced = True
+            self._learn(kind, tool, event.tool, item=event.item)
+            return
+        self.announced = True
+        self.steps += 1  # kept before it is run
+        said = self._ledger.said
+        item = self._with_id(event.item)
+        offer = Offer(function=Function(name=""), kind=kind, name="", tool=tool, index=event.tool)
+        self._begin(Running(item=item, offer=offer, fault="", prelude=True), out)
+        self._ledger.said = said
+
+    def _begin(self, running: Running, out: list[Event]) -> None:
+        tool, index, item = self._tools[running.offer.kind], self._ledger.take_index(), running.item
+        self.running[index] = running
+        self._ledger.add(index, item, out)
+        place = Place(item_id=item.id or "", output_index=index, next_number=self._ledger.next)
+        out.extend(tool.started(item, place))
 
     def _tool_ended(self, event: ToolEnded, out: list[Event]) -> None:
-        tool = self._tools[self.running[event.output_index].offer.kind]
-        place = Place(item_id=event.item.id or "", output_index=event.output_index, next_number=self._next)
+        offer = self.running[event.output_index].offer
+        tool = self._tools[offer.kind]
+        place = Place(item_id=event.item.id or "", output_index=event.output_index, next_number=self._ledger.next)
         out.extend(tool.ended(event.item, place))
         self._end_run(event.output_index, event.item, out)
+        said = self._ledger.said
+        for item in event.more:
+            self._append(item, out)
+        self._ledger.said = said
+        for item in (event.item, *event.more):
+            self._learn(offer.kind, offer.tool, offer.index, item=item)
         self.steps += 1
+
+    def _append(self, item: Item, out: list[Event]) -> None:
+        """An item that is there at once."""
+        item = self._with_id(item)
+        index = self._ledger.take_index()
+        self._ledger.add(index, item, out)
+        self._ledger.finish(index, item, out)
+
+    def _with_id(self, item: Item) -> Item:
+        """The item with the id of the next place, unless it has one."""
+        id = child_id(self.response.id, ID_PREFIXES[type(item)], self._ledger.place)
+        return item if item.id else msgspec.structs.replace(item, id=id)
+
+    def _learn(self, kind: str, tool: Tool | None, index: int, *, item: Item) -> None:
+        for offer in self._tools[kind].learned(tool, index, item):
+            self.offers[offer.function.name] = offer
 
     def _drop_running(self, out: list[Event]) -> None:
         """Ends calls of which nothing comes any more."""
         for index, running in list(self.running.items()):
-            self._end_run(index, msgspec.structs.replace(running.item, status="incomplete"), out)
+            item = running.item
+            cut_off = hasattr(item, "status")
+            self._end_run(index, msgspec.structs.replace(item, status="incomplete") if cut_off else item, out)
 
     def _end_run(self, output_index: int, item: Item, out: list[Event]) -> None:
         del self.running[output_index]
         self.turn = msgspec.structs.replace(self.turn, running=len(self.running))
-        self._finish_item(output_index, item, out)
+        self._ledger.finish(output_index, item, out)
 
     def _close_function(self, call: OpenCall, status: Status, out: list[Event]) -> None:
         self._handed = True
@@ -384,20 +320,20 @@ class Emitter:
         made = call.made(status)
         out.append(
             FunctionArgumentsDone(
-                sequence_number=self._next(),
+                sequence_number=self._ledger.next(),
                 output_index=call.output_index,
                 item_id=call.id,
                 name=made.name,
                 arguments=made.arguments,
             )
         )
-        self._finish_item(call.output_index, item_of("function", made), out)
+        self._ledger.finish(call.output_index, item_of("function", made), out)
 
     # ------------------------------------------------------------ shared
 
     def _started(self, _event: Started, out: list[Event]) -> None:
         self.response = msgspec.structs.replace(self.response, status=advance(self.response.status, "start"))
-        out.append(ResponseInProgress(sequence_number=self._next(), response=self.response))
+        out.append(ResponseInProgress(sequence_number=self._ledger.next(), response=self.response))
 
     def _next_call(self, event: NextCall, out: list[Event]) -> None:
         self._close_all("incomplete" if event.broken else "completed", out, broken=event.broken)
@@ -405,7 +341,7 @@ class Emitter:
             self._drop_running(out)
         self._spent, self._usage = summed(self._spent, self._usage), None
         self.turn, self._fault = Turn(finish=None), None
-        self._said = self._served = self._handed = False
+        self._ledger.said = self._served = self._handed = False
         self.turns += 1
         self.steps += not event.broken
 
@@ -417,12 +353,12 @@ class Emitter:
         self.compacted = event.encrypted_content
         self.steps += 1
         self._spent, self._usage = summed(self._spent, self._usage), None
-        index = self._take_index()
+        index = self._ledger.take_index()
         item = Compaction(id=child_id(self.response.id, "cmp", index), encrypted_content=event.encrypted_content)
         blank = Compaction(id=item.id, encrypted_content="")
-        out.append(OutputItemAdded(sequence_number=self._next(), output_index=index, item=blank))
-        self._finish_item(index, item, out)
-        self._said = False
+        self._ledger.add(index, blank, out)
+        self._ledger.finish(index, item, out)
+        self._ledger.said = False
 
     def _serviced(self, event: Served, _out: list[Event]) -> None:
         self.response = msgspec.structs.replace(self.response, service_tier=event.service_tier)
@@ -440,28 +376,14 @@ class Emitter:
 
     def _close_all(self, status: Status, out: list[Event], *, broken: bool = False) -> None:
         """Closes what is open. A limit cuts off what came last; calls whose arguments are whole by then are whole."""
-        self._close_item(status, out)
+        self._writing.close(status, out)
         for index, call in list(self._calls.items()):
             self._close_call(index, "completed" if not broken and is_whole(call) else status, out)
 
-    def _finish_item(self, output_index: int, item: Item, out: list[Event]) -> None:
-        self._output[output_index] = item
-        seen = shown(item, self._include)
-        out.append(OutputItemDone(sequence_number=self._next(), output_index=output_index, item=seen))
-
-    def _take_index(self) -> int:
-        self._said = True
-        self._next_index += 1
-        return self._next_index - 1
-
-    def _next(self) -> int:
-        self.number += 1
-        return self.number
-
     _feeders: ClassVar[dict[type, Callable[["Emitter", Any, list[Event]], None]]] = {
-        Text: _text,
-        RefusalEvent: _refusal,
-        ReasoningEvent: _reasoning,
+        Text: lambda self, event, out: self._writing.text(event, out),
+        RefusalEvent: lambda self, event, out: self._writing.refusal(event, out),
+        ReasoningEvent: lambda self, event, out: self._writing.reasoning(event, out),
         CallStart: _call_start,
         CallArguments: _call_arguments,
         Tokens: _tokens,
@@ -470,7 +392,8 @@ class Emitter:
         Compacted: _compacted,
         Started: _started,
         NextCall: _next_call,
-        Cited: _cited,
+        Cited: lambda self, event, out: self._writing.cited(event, out),
+        Announced: _announced,
         ToolEnded: _tool_ended,
     }
 

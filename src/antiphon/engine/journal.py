@@ -22,14 +22,26 @@ class NextCall(Struct, frozen=True, tag="next", array_like=True):
     broken: bool = False
 
 
+class Announced(Struct, frozen=True, tag="announced", array_like=True):
+    """What a declared tool, at `tool` of the request's tools, does before the model is asked: its item begins.
+
+    `known`: it ended in an earlier response, and is only learned from again.
+    """
+
+    tool: int
+    item: Item
+    known: bool = False
+
+
 class ToolEnded(Struct, frozen=True, tag="ran", array_like=True):
-    """A call that the server ran has ended: this is the item at its place in the output, memory and all."""
+    """A call that the server ran has ended: its item, memory and all, and items that follow it; without ids."""
 
     output_index: int
     item: Item
+    more: tuple[Item, ...] = ()
 
 
-Entry = ModelEvent | Started | NextCall | ToolEnded
+Entry = ModelEvent | Started | NextCall | Announced | ToolEnded
 """What a journal consists of."""
 
 

@@ -16,9 +16,9 @@ from antiphon.engine.cite import Citer, citable
 from antiphon.engine.compact import compacted, continued, spent_in, summary_in, summary_request, trimmed
 from antiphon.engine.context import for_model
 from antiphon.engine.control import Control, Stop, Stopped
-from antiphon.engine.dispatch import run_calls
+from antiphon.engine.dispatch import release, run_calls
 from antiphon.engine.emit import Emitter
-from antiphon.engine.journal import NextCall, Started
+from antiphon.engine.journal import Entry, NextCall, Started
 from antiphon.engine.run import Engine, Progress, Run
 from antiphon.engine.state import Outcome, decide
 from antiphon.errors import ApiError, ContextTooLong, RateLimited
@@ -59,6 +59,7 @@ async def stream(engine: Engine, progress: Progress, *, patience_s: float | None
         yield last + emitter.close(outcome)
     finally:
         await calls.aclose()
+        await release(engine, run)
 
 
 async def _steps(
@@ -70,9 +71,14 @@ async def _steps(
     `again`: another process may have begun to run what the journal says is to be run.
     """
     emitter = progress.emitter
-    if events := emitter.feed(_resuming(emitter)):
+    if events := emitter.feed(_resuming(progress)):
         yield events
     while True:
+        if emitter.running:
+            async with aclosing(run_calls(engine, progress, again=again)) as ends:
+                async for batch in ends:
+                    yield emitter.feed(batch)
+        again = False
         if emitter.turn.finish is None:
             async with aclosing(_turn(emitter, calls, last)) as turn:
                 async for events in turn:
@@ -80,16 +86,10 @@ async def _steps(
         step = decide(emitter.turn, 0)
         if isinstance(step, Outcome) or (step == "ask again" and _tokens_left(emitter) <= 0):
             return
-        if last:
-            yield [*last]
-            last.clear()
-        if step == "run tools":
-            async with aclosing(run_calls(engine, progress, again=again)) as ends:
-                async for batch in ends:
-                    yield emitter.feed(batch)
-        elif events := emitter.feed([NextCall()]):
-            yield events
-        again = False
+        yield [*last]
+        last.clear()
+        if step == "ask again":
+            yield emitter.feed([NextCall()])
 
 
 async def _turn(emitter: Emitter, calls: "_Calls", last: list[Event]) -> AsyncGenerator[list[Event], None]:
@@ -105,13 +105,16 @@ async def _turn(emitter: Emitter, calls: "_Calls", last: list[Event]) -> AsyncGe
                 yield events
 
 
-def _resuming(emitter: Emitter) -> list[Started | NextCall]:
+def _resuming(progress: Progress) -> list[Entry]:
     """What the journal has to say before the model is asked."""
-    entries: list[Started | NextCall] = []
+    entries: list[Entry] = []
+    emitter = progress.emitter
     if emitter.response.status == "queued":
         entries.append(Started())
     if emitter.half_said:
         entries.append(NextCall(broken=True))
+    elif not emitter.announced:
+        entries += progress.run.preludes
     return entries
 
 
@@ -191,7 +194,7 @@ class _Calls:
         request, content = self._run.request, self._emitter.compacted
         if content is not None:
             request = continued(request, content, self._engine.sealer)
-        if self._emitter.turns:
+        if self._emitter.turns or self._emitter.announced:
             request = self._with_turns(request)
         return await _open(self._engine, self._run, request)
 
@@ -200,13 +203,16 @@ class _Calls:
         engine, run, emitter = self._engine, self._run, self._emitter
         said = [item for item in emitter.output if getattr(item, "status", None) != "incomplete"]
         own = for_model(engine, [item for item in said if not isinstance(item, Compaction)])
-        functions, choice = request.functions, request.choice
-        if choice is not None and choice.mode == "required":
+        choice = request.choice
+        if emitter.turns and choice is not None and choice.mode == "required":
             choice = None
         most = run.response.max_tool_calls
-        if emitter.turns + 1 >= engine.limits.model_calls_max or (most is not None and emitter.ran >= most):
-            served = {name for name, offer in run.offers.items() if offer.kind in engine.tools}
-            functions = tuple(function for function in functions if function.name not in served)
+        over = emitter.turns + 1 >= engine.limits.model_calls_max or (most is not None and emitter.ran >= most)
+        functions = tuple(
+            offer.function
+            for offer in emitter.offers.values()
+            if not offer.deferred and not (over and offer.kind in engine.tools)
+        )
         limit = request.max_output_tokens
         return replace(
             request,

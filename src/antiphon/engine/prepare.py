@@ -16,13 +16,14 @@ from antiphon.engine.compact import (
     whole_summary_request,
 )
 from antiphon.engine.context import UNSERVED_ITEMS, accepted, context_of, for_model, history_of, unserved
+from antiphon.engine.dispatch import preludes
 from antiphon.engine.run import Caller, Engine, Run
 from antiphon.errors import DECODE_ERRORS, InvalidRequest, NotFound, Unsupported, misfit
 from antiphon.ids import child_id
 from antiphon.models.base import Choice, ModelRequest
 from antiphon.tools.base import Caller as ToolCaller
 from antiphon.tools.base import Offer
-from antiphon.tools.offers import offers
+from antiphon.tools.offers import kind_of, offers
 from antiphon.wire.items import (
     CompactionTrigger,
     InputText,
@@ -77,10 +78,10 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     if not create.model:
         raise InvalidRequest("The parameter 'model' is required.", param="model", code="missing_required_parameter")
     _check_together(create)
-    tools = decode_tools(create.tools, engine.limits.tools_max)
+    tools, secrets = _parted(engine, decode_tools(create.tools, engine.limits.tools_max))
     offered = offers(tools, engine.tools)
     choice = _choice(create.tool_choice, offered)
-    await _check_tools(engine, tools, caller)
+    await _check_tools(engine, tools, ToolCaller(owner=caller.owner, access=caller.access, secrets=secrets))
     given, triggered = await _input(engine, create, caller)
     resolved = await engine.catalog.resolve(create.model, caller.access)
     response_id = engine.new_id("resp", caller.seed)
@@ -113,6 +114,8 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
             sealed="reasoning.encrypted_content" in (create.include or ()),
             include=tuple(create.include or ()),
             citable=citable(context),
+            preludes=preludes(engine.tools, tools, context, added=added),
+            secrets=secrets,
             warnings=_warnings(create, left_out, strict=engine.strict),
             compact_threshold=threshold,
             compact_only=triggered,
@@ -190,12 +193,24 @@ def decode_tools(raw: Raw, most: int) -> list[Tool]:
         raise misfit(error, "tools") from error
 
 
-async def _check_tools(engine: Engine, tools: Sequence[Tool], caller: Caller) -> None:
+def _parted(engine: Engine, tools: Sequence[Tool]) -> tuple[list[Tool], dict[int, Mapping[str, Any]]]:
+    """The tools as they may be stored and shown, and the secrets that were in them, by place."""
+    shown, secrets = list(tools), dict[int, Mapping[str, Any]]()
+    for index, tool in enumerate(tools):
+        served = engine.tools.get(kind_of(tool))
+        if served is not None:
+            shown[index], secret = served.parted(tool)
+            if secret:
+                secrets[index] = secret
+    return shown, secrets
+
+
+async def _check_tools(engine: Engine, tools: Sequence[Tool], caller: ToolCaller) -> None:
     """Raises for what the server's own tools name and is not there."""
     for index, tool in enumerate(tools):
-        served = engine.tools.get(str(type(tool).__struct_config__.tag))
+        served = engine.tools.get(kind_of(tool))
         if served is not None:
-            await served.check(tool, ToolCaller(owner=caller.owner, access=caller.access), f"tools[{index}]")
+            await served.check(tool, caller, f"tools[{index}]")
 
 
 def _choice(choice: ToolChoice | None, offered: Mapping[str, Offer]) -> Choice | None:

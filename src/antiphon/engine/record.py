@@ -65,8 +65,7 @@ async def record(
     """
     keeper = _Keeper(engine, progress)
     ended = False
-    emitter, steps = progress.emitter, progress.emitter.steps
-    waited = emitter.response.status == "queued"
+    waited = progress.emitter.response.status == "queued"
     id = progress.run.response.id
     stop_listening = engine.signals.listen(commands(id), keeper.hear)
     engine.runs.live.add(id)
@@ -79,13 +78,13 @@ async def record(
             elif waited:
                 await keeper.start()
                 waited = False
-            if (progress.control.watched or emitter.steps > steps) and not isinstance(batch[-1], TERMINAL):
+            if keeper.is_due and not _ends(batch):
                 await keeper.keep(batch)
-                steps = emitter.steps
-            if isinstance(batch[-1], TERMINAL):
+            if _ends(batch):
                 batch[-1] = await keeper.finish(batch[-1])
                 ended = True
-            yield batch
+            if batch:
+                yield batch
             if ended:
                 return
     finally:
@@ -93,10 +92,7 @@ async def record(
         try:
             await batches.aclose()
         finally:
-            if not keeper.insists:
-                engine.runs.live.discard(id)  # before it is given back: from then on it may be live here anew
-            if not ended:
-                await keeper.give_back()
+            await keeper.leave(ended=ended)
 
 
 async def pass_on(
@@ -107,11 +103,17 @@ async def pass_on(
     try:
         async for batch in batches:
             progress.emitter.journal.clear()
-            yield batch
+            if batch:
+                yield batch
     finally:
         await batches.aclose()
         if run.conversation is not None:
             await engine.conversations.release(run.owner, run.conversation, run.response.id)
+
+
+def _ends(batch: list[Event]) -> bool:
+    """Whether this is the last batch. An empty one only says that something is to be kept."""
+    return bool(batch) and isinstance(batch[-1], TERMINAL)
 
 
 async def _begin(engine: Engine, run: Run, row: RunRow) -> None:
@@ -141,7 +143,13 @@ class _Keeper:
         self._heard = False
         self._writing = asyncio.Lock()  # parts follow one another without gap or overlap
         self._tasks: set[asyncio.Task[None]] = set()
+        self._steps = progress.emitter.steps
         self.insists = False
+
+    @property
+    def is_due(self) -> bool:
+        """Whether what happened is to be kept before it is handed on: somebody sees it, or a step has ended."""
+        return bool(self._progress.control.watched) or self._progress.emitter.steps > self._steps
 
     async def begin(self) -> None:
         """Stores the response, and the run as this worker's."""
@@ -170,6 +178,7 @@ class _Keeper:
 
         Raises `RunLost` if the run is another worker's by now.
         """
+        self._steps = self._progress.emitter.steps
         try:
             await self._add_part()
         except RunLost:
@@ -204,6 +213,13 @@ class _Keeper:
             last = ResponseFailed(sequence_number=last.sequence_number, response=failed)
         self._tell()
         return last
+
+    async def leave(self, *, ended: bool) -> None:
+        """The run is no longer worked on here."""
+        if not self.insists:
+            self._engine.runs.live.discard(self._id)  # before it is given back: from then on it may be live here anew
+        if not ended:
+            await self.give_back()
 
     async def give_back(self) -> None:
         """Lets another worker go on with a run that was closed before its end."""

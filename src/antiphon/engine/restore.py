@@ -4,6 +4,8 @@ What the response, its items and its history say already is not stored a second 
 model host are stored encrypted, and only until the run ends.
 """
 
+from typing import Any
+
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
@@ -12,6 +14,7 @@ from antiphon.engine import journal
 from antiphon.engine.cite import citable
 from antiphon.engine.context import for_model, history_of
 from antiphon.engine.control import Control, Stop
+from antiphon.engine.dispatch import preludes
 from antiphon.engine.journal import Written
 from antiphon.engine.run import Engine, Progress, Run, emitter_of
 from antiphon.errors import ApiError
@@ -33,13 +36,25 @@ class Kept(Struct, frozen=True, array_like=True):
 
 
 _decode = msgspec.msgpack.Decoder(Kept).decode
-_keys = msgspec.json.Decoder(tuple[str | None, dict[str, str]]).decode
+
+
+class Keys(Struct, frozen=True, array_like=True):
+    """What is stored encrypted: the client's keys for model hosts, and the secrets of the request's tools."""
+
+    key: str | None
+    keys: dict[str, str]
+    secrets: dict[int, dict[str, Any]] = {}
+
+
+_keys = msgspec.json.Decoder(Keys).decode
 
 
 def kept(engine: Engine, run: Run) -> bytes:
     """The run as its row holds it."""
     access = run.access
-    plain = msgspec.json.encode((access.key, access.keys)).decode() if access.key or access.keys else ""
+    secrets = {index: dict(secret) for index, secret in run.secrets.items()}
+    some = access.key or access.keys or secrets
+    plain = msgspec.json.encode(Keys(access.key, dict(access.keys), secrets)).decode() if some else ""
     bare = replace(run.request, items=(), functions=(), instructions=None, as_sent={})
     keys = engine.sealer.seal(plain, "keys") if plain else ""
     return journal.encode(Kept(bare, access.replay, keys, run.compact_threshold, run.compact_only))
@@ -95,7 +110,7 @@ async def _with_context(engine: Engine, run: Run, stored: Kept) -> Run:
     """The run with what the model is to be shown. Raises `ApiError` where that is no longer to be had."""
     previous = run.response.previous_response_id
     history = await history_of(engine, run.owner, run.conversation, previous=previous)
-    key, keys = _keys(engine.sealer.open(stored.keys, "", "keys")) if stored.keys else (None, {})
+    keys = _keys(engine.sealer.open(stored.keys, "", "keys")) if stored.keys else Keys(None, {})
     engine.catalog.provider(run.host)  # may not be configured here any longer
     instructions = run.response.instructions
     request = replace(
@@ -104,6 +119,14 @@ async def _with_context(engine: Engine, run: Run, stored: Kept) -> Run:
         functions=tuple(offer.function for offer in run.offers.values()),
         instructions=instructions if isinstance(instructions, str) else None,
     )
-    access = Access(key=key, keys=keys, replay=stored.replay)
+    access = Access(key=keys.key, keys=keys.keys, replay=stored.replay)
     request = await engine.filled(request, run.host, owner=run.owner, access=access)
-    return replace(run, request=request, citable=citable([*history, *run.input]), access=access)
+    context = [*history, *run.input]
+    return replace(
+        run,
+        request=request,
+        citable=citable(context),
+        preludes=preludes(engine.tools, run.response.tools, context, added=run.input),
+        secrets=keys.secrets,
+        access=access,
+    )

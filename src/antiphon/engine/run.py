@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -11,7 +12,7 @@ from antiphon.config import COMPACTION_PROMPT
 from antiphon.engine.attachments import Asking, Attachments
 from antiphon.engine.control import Control
 from antiphon.engine.emit import Emitter
-from antiphon.engine.journal import Written
+from antiphon.engine.journal import Announced, Written
 from antiphon.engine.seal import Sealer
 from antiphon.ids import NewId
 from antiphon.limits import Background, Limits, TimeoutsConfig
@@ -86,6 +87,7 @@ class Run(Struct, frozen=True, kw_only=True):
     with ids. `access` is how the host is asked. `warnings` name what was not obeyed. A context of more tokens than
     `compact_threshold` is compacted before the model answers; with `compact_only`, it is in any case, and not answered.
     `include` names what its events show beside the usual; `citable` are the files that earlier searches returned.
+    `preludes` is what the server's tools do before the model is asked, `secrets` what they may be told and nobody else.
     """
 
     response: Response
@@ -98,6 +100,8 @@ class Run(Struct, frozen=True, kw_only=True):
     conversation: str | None = None
     sealed: bool = False
     include: tuple[str, ...] = ()
+    preludes: tuple[Announced, ...] = ()
+    secrets: Mapping[int, Mapping[str, Any]] = MappingProxyType({})
     citable: Mapping[str, str] = MappingProxyType({})
     warnings: tuple[str, ...] = ()
     compact_threshold: int | None = None

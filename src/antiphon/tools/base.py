@@ -1,12 +1,13 @@
 """What a tool is to the engine: how a model sees it, what its call becomes, and, where the server runs it, how.
 
 A tool of the server's is one `ServerTool`. Its pure half forms items and events, so that a stream can be shown again
-from a journal; `run` is the only part that waits. A tool that fails raises nothing: its item says so, and the model is
+from a journal; `run` is the part that waits. A call that fails fails no response: its item says so, and the model is
 told.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from msgspec import Struct
 
@@ -20,7 +21,8 @@ from antiphon.wire.tools import Tool
 class Offer(Struct, frozen=True, kw_only=True):
     """A tool as the model sees it, and what its call becomes: an item of `kind` with this name and namespace.
 
-    `tool` is what the request said of it, where the server runs it.
+    `tool` is what the request said of it at `index` of its tools, where the server runs it. A `deferred` one is not
+    shown to the model until a tool search has found it.
     """
 
     function: Function
@@ -28,6 +30,8 @@ class Offer(Struct, frozen=True, kw_only=True):
     name: str
     namespace: str | None = None
     tool: Tool | None = None
+    index: int = 0
+    deferred: bool = False
 
 
 class Place(Struct, frozen=True, kw_only=True):
@@ -39,48 +43,103 @@ class Place(Struct, frozen=True, kw_only=True):
 
 
 class Caller(Struct, frozen=True, kw_only=True):
-    """For whom a tool runs: the owner, and how model hosts are asked."""
+    """For whom a tool runs: the owner, the response, how model hosts are asked, and the client's secrets.
+
+    `secrets` are what a declaration said that must be neither stored nor shown, by the declaration's place in `tools`.
+    """
 
     owner: str
     access: Access
+    response_id: str = ""
+    secrets: Mapping[int, Mapping[str, Any]] = MappingProxyType({})
 
 
-class ServerTool(Protocol):
-    """A kind of tool that the server runs. `idempotent`: whether a call that may have run already may run again."""
+class Prelude(Struct, frozen=True, kw_only=True):
+    """What a tool does before the model is asked: `item` begins, is run as a call is, and ends.
 
-    idempotent: bool
+    `known`: the item ended in an earlier response, and is only learned from again, unseen.
+    """
 
-    def offers(self, tool: Any, at: str) -> Iterable[Offer]:
-        """How the model sees a declared tool. Raises `InvalidRequest`; `at` is the declaration's place."""
-        ...
+    item: Item
+    known: bool = False
+
+
+class Ended(Struct, frozen=True, kw_only=True):
+    """What came of a call: its item, and further items that follow it at once."""
+
+    item: Item
+    more: tuple[Item, ...] = ()
+
+
+class ServerTool:
+    """A kind of tool that the server runs; the base of each.
+
+    `idempotent`: whether a call that may have run already, in a process that died, may run again.
+    """
+
+    idempotent: bool = True
+
+    # ------------------------------------------------------------ what is declared
+
+    def offers(self, tool: Any, index: int) -> Iterable[Offer]:
+        """How the model sees the tool that the request declares at `index`. Raises `InvalidRequest`."""
+        raise NotImplementedError
+
+    def parted(self, tool: Any) -> tuple[Any, Mapping[str, Any]]:
+        """The declaration as it may be stored and shown, and the secrets that were in it."""
+        return tool, {}
 
     async def check(self, tool: Any, caller: Caller, at: str) -> None:
         """Raises `ApiError` for what the declaration names and is not there."""
-        ...
 
-    def begun(self, made: Made) -> tuple[Item, str]:
+    def prelude(self, tool: Any, context: Sequence[Item], added: Sequence[Item]) -> Iterable[Prelude]:
+        """What is to be done for a declared tool before the first model call; items have no id yet.
+
+        `added` is the part of the context that this request brings. Raises `InvalidRequest` for what cannot be done.
+        """
+        return ()
+
+    def learned(self, tool: Any, index: int, item: Any) -> Iterable[Offer]:
+        """The functions that the model can call once an item of this tool has ended. Pure."""
+        return ()
+
+    # ------------------------------------------------------------ a call: the pure part
+
+    def begun(self, made: Made, offer: Offer) -> tuple[Item, str]:
         """The item of a call that begins, and what is wrong with the call's arguments, or ""."""
-        ...
+        raise NotImplementedError
+
+    def asks(self, made: Made, offer: Offer) -> Item | None:
+        """The item that asks the client whether the call may be run; None: it may."""
+        return None
 
     def started(self, item: Any, place: Place) -> Iterator[Event]:
         """What is told between the item's announcement and its run."""
-        ...
-
-    async def run(self, item: Any, offer: Offer, caller: Caller) -> Item:
-        """The finished item. Raises `ApiError` with what the model is told instead."""
-        ...
-
-    def failed(self, item: Any, message: str) -> Item:
-        """The item of a call that failed, with what the model is told of it."""
-        ...
+        return iter(())
 
     def ended(self, item: Any, place: Place) -> Iterator[Event]:
         """What is told between the run and the item's end."""
-        ...
+        return iter(())
 
-    def seen(self, item: Any) -> tuple[Call, Answer]:
-        """The call as the model sees it in its history; also of an item that a client sent, without memory."""
-        ...
+    def failed(self, item: Any, message: str) -> Item | None:
+        """The item of a call that failed, with what the model is told of it; None: the response cannot go on."""
+        raise NotImplementedError
+
+    def seen(self, item: Any) -> tuple[Call, Answer] | None:
+        """The call as the model sees it in its history; also of an item that a client sent, without memory.
+
+        None: an item of which the model sees nothing.
+        """
+        raise NotImplementedError
+
+    # ------------------------------------------------------------ a call: the part that waits
+
+    async def run(self, item: Any, offer: Offer, caller: Caller) -> Ended:
+        """What comes of a call. Raises `ApiError` with what the model is told instead."""
+        raise NotImplementedError
+
+    async def release(self, response_id: str) -> None:
+        """A run is over: what was kept open for it is closed. Never raises."""
 
 
 ServerTools = Mapping[str, ServerTool]

@@ -15,7 +15,7 @@ from antiphon.errors import InvalidRequest
 from antiphon.knowledge import FileSearchConfig
 from antiphon.models.base import Access, Function
 from antiphon.models.tokens import count_text
-from antiphon.tools.base import Caller, Offer, Place
+from antiphon.tools.base import Caller, Ended, Offer, Place, ServerTool
 from antiphon.vectors.base import Hit, Ranking, Wanted
 from antiphon.wire.calls import Answer, Call, Made
 from antiphon.wire.events import Event, FileSearchCompleted, FileSearchInProgress, FileSearchSearching, ItemPlace
@@ -39,10 +39,8 @@ class Searching(Protocol):
         ...
 
 
-class FileSearch:
+class FileSearch(ServerTool):
     """Searches the stores that a request's `file_search` names."""
-
-    idempotent = True
 
     def __init__(self, search: Searching, config: FileSearchConfig) -> None:
         self._search = search
@@ -50,13 +48,13 @@ class FileSearch:
 
     # ------------------------------------------------------------ how the model sees it
 
-    def offers(self, tool: FileSearchTool, _at: str) -> Iterable[Offer]:
+    def offers(self, tool: FileSearchTool, index: int) -> Iterable[Offer]:
         """One function with a `query`."""
         config = self._config
         query = {"type": "string", "description": config.query_description}
         schema = {"type": "object", "properties": {"query": query}, "required": ["query"]}
         function = Function(name=config.name, description=config.description, parameters=schema)
-        return [Offer(function=function, kind="file_search", name=config.name, tool=tool)]
+        return [Offer(function=function, kind="file_search", name=config.name, tool=tool, index=index)]
 
     async def check(self, tool: FileSearchTool, caller: Caller, at: str) -> None:
         """Raises `NotFound` for a store that is not there."""
@@ -92,7 +90,7 @@ class FileSearch:
 
     # ------------------------------------------------------------ a call
 
-    def begun(self, made: Made) -> tuple[FileSearchCall, str]:
+    def begun(self, made: Made, _offer: Offer) -> tuple[FileSearchCall, str]:
         """The item with the query that the model asks for."""
         blank = FileSearchCall(id=made.id, queries=[], status="in_progress")
         try:
@@ -110,7 +108,7 @@ class FileSearch:
         yield FileSearchInProgress(sequence_number=place.next_number(), **where)
         yield FileSearchSearching(sequence_number=place.next_number(), **where)
 
-    async def run(self, item: FileSearchCall, offer: Offer, caller: Caller) -> FileSearchCall:
+    async def run(self, item: FileSearchCall, offer: Offer, caller: Caller) -> Ended:
         """The item with its results: the best of all stores together."""
         tool = offer.tool
         if not isinstance(tool, FileSearchTool):
@@ -122,7 +120,7 @@ class FileSearch:
             *(self._search.search(caller.owner, store, wanted, access=caller.access) for store in tool.vector_store_ids)
         )
         best = sorted((hit for hits in found for hit in hits), key=lambda hit: -hit.score)[:count]
-        return replace(item, status="completed", results=[_result(hit) for hit in best])
+        return Ended(item=replace(item, status="completed", results=[_result(hit) for hit in best]))
 
     def failed(self, item: FileSearchCall, message: str) -> FileSearchCall:
         """The item without results."""

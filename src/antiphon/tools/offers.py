@@ -8,6 +8,11 @@ from antiphon.tools.client import client_offers
 from antiphon.wire.tools import Tool
 
 
+def kind_of(tool: Tool) -> str:
+    """The `type` of a declared tool."""
+    return str(type(tool).__struct_config__.tag)
+
+
 def offers(tools: Sequence[Tool], served: ServerTools) -> dict[str, Offer]:
     """The offers of a request's tools, by the function name that the model sees.
 
@@ -15,7 +20,7 @@ def offers(tools: Sequence[Tool], served: ServerTools) -> dict[str, Offer]:
     """
     found: dict[str, Offer] = {}
     for index, tool in enumerate(tools):
-        for offer in _offers_of(tool, served, f"tools[{index}]"):
+        for offer in _offers_of(tool, served, index):
             if offer.function.name in found:
                 message = f"Two tools are named {offer.function.name!r}; names must be unique."
                 raise InvalidRequest(message, param=f"tools[{index}]", code="duplicate_tool")
@@ -23,6 +28,6 @@ def offers(tools: Sequence[Tool], served: ServerTools) -> dict[str, Offer]:
     return found
 
 
-def _offers_of(tool: Tool, served: ServerTools, at: str) -> Iterable[Offer]:
-    kind = str(type(tool).__struct_config__.tag)
-    return served[kind].offers(tool, at) if kind in served else client_offers(tool, at)
+def _offers_of(tool: Tool, served: ServerTools, index: int) -> Iterable[Offer]:
+    kind = kind_of(tool)
+    return served[kind].offers(tool, index) if kind in served else client_offers(tool, f"tools[{index}]")

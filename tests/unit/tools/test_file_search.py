@@ -35,8 +35,8 @@ async def test_the_best_hits_of_all_stores_are_the_results():
     served = scripted_search(a=[("file-1", 0.9, "x"), ("file-2", 0.1, "y")], b=[("file-3", 0.5, "z")])
     tool = FileSearchTool(vector_store_ids=["a", "b"], max_num_results=2)
     (offer,) = offers([tool], {"file_search": served}).values()
-    item, fault = served.begun(made('{"query": "q"}'))
-    item = await served.run(item, offer, CALLER)
+    item, fault = served.begun(made('{"query": "q"}'), offer)
+    item = (await served.run(item, offer, CALLER)).item
     assert (fault, item.status, [result["file_id"] for result in item.results]) == (
         "",
         "completed",
