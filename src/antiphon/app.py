@@ -61,10 +61,10 @@ from antiphon.tools.file_search import FileSearch
 from antiphon.vectors import ingest
 from antiphon.vectors.base import Document, Piece, VectorIndex
 from antiphon.vectors.chunk import pieces
-from antiphon.vectors.ingest import Embed, Ingesting
+from antiphon.vectors.ingest import Ingesting
 from antiphon.vectors.opening import default_index, open_indexes
 from antiphon.vectors.parse import Parser
-from antiphon.vectors.search import Search
+from antiphon.vectors.search import Embed, Search
 from antiphon.wire.chunking import ChunkingStrategyRequestParam, as_cut
 
 log = logging.getLogger("antiphon.app")
@@ -315,7 +315,7 @@ def _search(config: Config, catalog: Catalog, ingesting: Ingesting) -> Search:
         ingesting.stores,
         ingesting.indexes,
         config.vector_stores.search,
-        embed=lambda model, texts, access: embed(catalog, model, texts, access=access),
+        embed=_embed(catalog),
         rerank=lambda model, query, documents, access: rerank(
             catalog, model, query, documents=documents, access=access
         ),

@@ -16,7 +16,9 @@ from antiphon.knowledge import FileSearchConfig
 from antiphon.models.base import Access, Function
 from antiphon.models.tokens import count_text
 from antiphon.tools.base import Caller, Ended, Offer, Place, ServerTool
-from antiphon.vectors.base import Hit, Ranking, Wanted
+from antiphon.vectors.base import Hit, Wanted
+from antiphon.vectors.search import source_of
+from antiphon.vectors.wanted import ranking_of
 from antiphon.wire.calls import Answer, Call, Made
 from antiphon.wire.events import Event, FileSearchCompleted, FileSearchInProgress, FileSearchSearching, ItemPlace
 from antiphon.wire.items import FileSearchCall, InputPart, InputText
@@ -58,7 +60,7 @@ class FileSearch(ServerTool):
 
     async def check(self, tool: FileSearchTool, caller: Caller, at: str) -> None:
         """Raises `NotFound` for a store that is not there."""
-        ranker_mode(tool.ranking_options, f"{at}.ranking_options")
+        _check_weights(tool.ranking_options, f"{at}.ranking_options")
         for store in tool.vector_store_ids:
             await self._search.check(caller.owner, store)
 
@@ -135,31 +137,7 @@ class FileSearch(ServerTool):
             )
 
 
-# ---------------------------------------------------------------- ranking
-
-
-def ranking_of(options: RankingOptions | None) -> Ranking:
-    """What a request's ranking options ask of a search."""
-    if options is None:
-        return Ranking()
-    ranking = Ranking(score_threshold=options.score_threshold or 0.0)
-    if hybrid := options.hybrid_search:
-        weights = hybrid.embedding_weight + hybrid.text_weight
-        if weights > 0:
-            ranking = replace(
-                ranking, mode="hybrid", fusion="weighted", vector_weight=hybrid.embedding_weight / weights
-            )
-    return replace(ranking, reranker=_reranker(options.ranker))
-
-
-def _reranker(ranker: str | None) -> str | None:
-    """None: as configured; "": none."""
-    if ranker == "none":
-        return ""
-    return None if ranker in (None, "auto", "default-2024-11-15", "default_2024_08_21") else ranker
-
-
-def ranker_mode(options: RankingOptions | None, at: str) -> None:
+def _check_weights(options: RankingOptions | None, at: str) -> None:
     """Raises `InvalidRequest` for weights that say nothing."""
     hybrid = options.hybrid_search if options else None
     if hybrid and not hybrid.embedding_weight + hybrid.text_weight > 0:
@@ -171,10 +149,11 @@ def ranker_mode(options: RankingOptions | None, at: str) -> None:
 
 
 def _result(hit: Hit) -> dict[str, Any]:
+    source = source_of(hit)
     result: dict[str, Any] = {
-        "attributes": dict(hit.attributes),
-        "file_id": hit.file_id,
-        "filename": hit.filename,
+        "attributes": source.attributes,
+        "file_id": source.file_id,
+        "filename": source.filename,
         "score": hit.score,
         "text": hit.chunk.piece.text,
     }

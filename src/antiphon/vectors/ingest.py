@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -30,6 +30,7 @@ from antiphon.stores.vector_files import FILE_GONE, Standing, VectorFiles
 from antiphon.stores.vector_stores import Place, VectorStores
 from antiphon.vectors.base import Chunk, Document, Key, Piece, VectorIndex
 from antiphon.vectors.readers.refused import Refused
+from antiphon.vectors.search import Embed
 from antiphon.wire.chunking import ChunkingStrategyRequestParam
 from antiphon.wire.vector_stores import LastError
 
@@ -50,14 +51,6 @@ EMPTY: Final = LastError(code="invalid_file", message="The file contains no text
 Read = Callable[[AsyncIterator[bytes], str], Awaitable[Document]]
 """The bytes of a file of that name, parsed. Raises `Refused` for one that cannot be read."""
 Cut = Callable[[Document, ChunkingStrategyRequestParam | None], Iterator[Piece]]
-
-
-class Embed(Protocol):
-    """Texts into vectors of the dimension (0: whatever the model gives). Raises `ApiError`s only."""
-
-    def __call__(self, model: str, texts: Sequence[str], *, dimension: int, access: Access) -> Awaitable[list[bytes]]:
-        """One vector for each text: little-endian float32."""
-        ...
 
 
 class Ingesting(Struct, frozen=True, kw_only=True):
