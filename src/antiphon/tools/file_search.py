@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec.structs import replace
 
-from antiphon.errors import InvalidRequest
+from antiphon.errors import InvalidRequest, NotFound
 from antiphon.knowledge import FileSearchConfig
 from antiphon.models.base import Access, Function
 from antiphon.models.tokens import count_text
@@ -59,10 +59,14 @@ class FileSearch(ServerTool):
         return [Offer(function=function, kind="file_search", name=config.name, tool=tool, index=index)]
 
     async def check(self, tool: FileSearchTool, caller: Caller, at: str) -> None:
-        """Raises `NotFound` for a store that is not there."""
+        """Raises `NotFound` for a store that is not there, and `InvalidRequest` for one that has expired."""
         _check_weights(tool.ranking_options, f"{at}.ranking_options")
-        for store in tool.vector_store_ids:
-            await self._search.check(caller.owner, store)
+        for number, store in enumerate(tool.vector_store_ids):
+            try:
+                await self._search.check(caller.owner, store)
+            except (NotFound, InvalidRequest) as error:
+                param = f"{at}.vector_store_ids[{number}]"
+                raise type(error)(error.message, param=param, code=error.code) from error
 
     def seen(self, item: FileSearchCall) -> tuple[Call, Answer]:
         """The call and its results, in the words of the templates."""
