@@ -378,6 +378,8 @@ def test_a_killed_servers_run_makes_no_finished_call_and_no_finished_search_agai
 def test_a_deleted_file_is_neither_found_nor_cited(client: openai.OpenAI, host: Host) -> None:
     store = Filled(client, FERRY, TRAM)
     ferry, tram = store.files
+    host.answer(searches("ferry"), cites(ferry))
+    before = client.responses.create(model=MODEL, input="When?", tools=[store.tool()])
     client.files.delete(ferry)
     host.answer(searches("ferry"), cites(ferry, tram))
     response = client.responses.create(model=MODEL, input="When?", tools=[store.tool()], include=RESULTS)
@@ -385,6 +387,8 @@ def test_a_deleted_file_is_neither_found_nor_cited(client: openai.OpenAI, host: 
     cited = response.output[1].content[0].annotations  # type: ignore[union-attr]
     assert [annotation.file_id for annotation in cited] == [tram]  # type: ignore[union-attr]
     assert response.output_text == "Every half hour."
+    client.responses.create(model=MODEL, input="Really?", previous_response_id=before.id)
+    assert FERRY.decode() in told(chats(host)[-1])[0], "what was found stays in the response that found it"
 
 
 def test_a_deleted_store_is_the_next_turns_404(client: openai.OpenAI, host: Host, store: Filled) -> None:

@@ -122,8 +122,9 @@ class FileSearch(ServerTool):
         count = tool.max_num_results or RESULTS_COUNT
         ranking = ranking_of(tool.ranking_options)
         wanted = Wanted(queries=tuple(item.queries), count=count, filters=tool.filters, ranking=ranking)
+        stores = dict.fromkeys(tool.vector_store_ids)
         found = await asyncio.gather(
-            *(self._search.search(caller.owner, store, wanted, access=caller.access) for store in tool.vector_store_ids)
+            *(self._search.search(caller.owner, store, wanted, access=caller.access) for store in stores)
         )
         best = sorted((hit for hits in found for hit in hits), key=lambda hit: -hit.score)[:count]
         return Ended(item=replace(item, status="completed", results=[_result(hit) for hit in best]))

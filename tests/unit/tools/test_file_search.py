@@ -49,6 +49,13 @@ async def test_the_best_hits_of_all_stores_are_the_results():
     }
 
 
+async def test_a_store_that_is_named_twice_is_searched_once():
+    served = scripted_search(a=[("file-1", 0.9, "x")])
+    (offer,) = offers([FileSearchTool(vector_store_ids=["a", "a"])], {"file_search": served}).values()
+    item, _ = served.begun(made('{"query": "q"}'), offer)
+    assert len((await served.run(item, offer, CALLER)).item.results) == 1
+
+
 def test_what_a_model_is_told_is_what_llama_stack_tells_it():
     memory = Memory(call_id="c", name="knowledge_search", arguments='{"query":"Llama 4 Maverick"}')
     item = FileSearchCall(id="fs_1", queries=["Llama 4 Maverick"], results=[RESULT], memory=memory)
