@@ -169,17 +169,24 @@ def _inverse_distance(similarity: float | None) -> float | None:
 
 
 def _attributes(result: dict[str, Any]) -> dict[str, Any]:
-    """What Llama Stack shows a model of a hit's attributes: the file's own, then what it keeps with each chunk."""
-    own = {
-        key: float(value) if type(value) is int else value for key, value in (result.get("attributes") or {}).items()
-    }
-    named = own | {"filename": result.get("filename", "")}
-    tokens: dict[str, Any] = {
+    """What Llama Stack shows a model of a hit's attributes: the file's own, then what it keeps with each chunk.
+
+    It shows whole numbers as floats, and has counted their tokens as those of whole numbers.
+    """
+    filename = {"filename": result.get("filename", "")}
+    given: dict[str, Any] = result.get("attributes") or {}
+    counted = {key: int(value) if _is_whole(value) else value for key, value in given.items()}
+    kept: dict[str, Any] = {
         "document_id": result.get("file_id", ""),
         "token_count": float(count_text(str(result.get("text", "")))),
-        "metadata_token_count": float(count_text(str(named))),
+        "metadata_token_count": float(count_text(str(counted | filename))),
     }
-    return named | tokens
+    shown = {key: float(value) if type(value) is int else value for key, value in given.items()}
+    return shown | filename | kept
+
+
+def _is_whole(value: object) -> bool:
+    return type(value) is float and value.is_integer()
 
 
 _NOT_KEPT = "The results of this search were not kept."
