@@ -5,6 +5,7 @@ to cite stands there too. A citation's marker is taken out of the answer by `eng
 """
 
 import asyncio
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -157,7 +158,8 @@ def _result(hit: Hit) -> dict[str, Any]:
         "score": hit.score,
         "text": hit.chunk.piece.text,
     }
-    return result if hit.similarity is None else result | {"similarity": hit.similarity}
+    hidden = {"similarity": hit.similarity, "tokens": hit.chunk.piece.tokens or None}
+    return result | {key: value for key, value in hidden.items() if value is not None}
 
 
 def _inverse_distance(similarity: float | None) -> float | None:
@@ -178,11 +180,17 @@ def _attributes(result: dict[str, Any]) -> dict[str, Any]:
     counted = {key: int(value) if _is_whole(value) else value for key, value in given.items()}
     kept: dict[str, Any] = {
         "document_id": result.get("file_id", ""),
-        "token_count": float(count_text(str(result.get("text", "")))),
-        "metadata_token_count": float(count_text(str(counted | filename))),
+        "token_count": float(result.get("tokens") or _tokens(str(result.get("text", "")))),
+        "metadata_token_count": float(_tokens(str(counted | filename))),
     }
     shown = {key: float(value) if type(value) is int else value for key, value in given.items()}
     return shown | filename | kept
+
+
+@functools.lru_cache(maxsize=1024)
+def _tokens(text: str) -> int:
+    """Counting is slow, and the same files are found again and again."""
+    return count_text(text)
 
 
 def _is_whole(value: object) -> bool:
