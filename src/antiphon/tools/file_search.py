@@ -5,6 +5,7 @@ to cite stands there too. A citation's marker is taken out of the answer by `eng
 """
 
 import asyncio
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -162,7 +163,8 @@ def _result(hit: Hit) -> dict[str, Any]:
         "score": hit.score,
         "text": hit.chunk.piece.text,
     }
-    return result if hit.similarity is None else result | {"similarity": hit.similarity}
+    hidden = {"similarity": hit.similarity, "tokens": hit.chunk.piece.tokens or None}
+    return result | {key: value for key, value in hidden.items() if value is not None}
 
 
 def _inverse_distance(similarity: float | None) -> float | None:
@@ -174,17 +176,30 @@ def _inverse_distance(similarity: float | None) -> float | None:
 
 
 def _attributes(result: dict[str, Any]) -> dict[str, Any]:
-    """What Llama Stack shows a model of a hit's attributes: the file's own, then what it keeps with each chunk."""
-    own = {
-        key: float(value) if type(value) is int else value for key, value in (result.get("attributes") or {}).items()
-    }
-    named = own | {"filename": result.get("filename", "")}
-    tokens: dict[str, Any] = {
+    """What Llama Stack shows a model of a hit's attributes: the file's own, then what it keeps with each chunk.
+
+    It shows whole numbers as floats, and has counted their tokens as those of whole numbers.
+    """
+    filename = {"filename": result.get("filename", "")}
+    given: dict[str, Any] = result.get("attributes") or {}
+    counted = {key: int(value) if _is_whole(value) else value for key, value in given.items()}
+    kept: dict[str, Any] = {
         "document_id": result.get("file_id", ""),
-        "token_count": float(count_text(str(result.get("text", "")))),
-        "metadata_token_count": float(count_text(str(named))),
+        "token_count": float(result.get("tokens") or _tokens(str(result.get("text", "")))),
+        "metadata_token_count": float(_tokens(str(counted | filename))),
     }
-    return named | tokens
+    shown = {key: float(value) if type(value) is int else value for key, value in given.items()}
+    return shown | filename | kept
+
+
+@functools.lru_cache(maxsize=1024)
+def _tokens(text: str) -> int:
+    """Counting is slow, and the same files are found again and again."""
+    return count_text(text)
+
+
+def _is_whole(value: object) -> bool:
+    return type(value) is float and value.is_integer()
 
 
 _NOT_KEPT = "The results of this search were not kept."
