@@ -121,9 +121,9 @@ def run(base_url: str) -> None:
     """Plays all scenes against a running server."""
     from openai import OpenAI  # heavy, and only the demo needs it
 
-    client = OpenAI(base_url=base_url, api_key="none needed")
-    for scene in SCENES:
-        scene(client)
+    with OpenAI(base_url=base_url, api_key="none needed") as client:
+        for scene in SCENES:
+            scene(client)
 
 
 def epilogue() -> None:
