@@ -166,14 +166,18 @@ async def in_chunks(pieces: AsyncIterator[bytes], size: int) -> AsyncGenerator[b
     """The same bytes in chunks of at least `size`, except for the last, which may be of any size but empty."""
     gathered: list[bytes] = []
     held = 0
-    async for piece in pieces:
-        gathered.append(piece)
-        held += len(piece)
-        if held >= size:
+    try:
+        async for piece in pieces:
+            gathered.append(piece)
+            held += len(piece)
+            if held >= size:
+                yield b"".join(gathered)
+                gathered, held = [], 0
+        if held:
             yield b"".join(gathered)
-            gathered, held = [], 0
-    if held:
-        yield b"".join(gathered)
+    finally:
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()
 
 
 def _create(part: Path) -> FileIO:
@@ -188,9 +192,16 @@ def _write(file: FileIO, chunk: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
+class _Reading(FileIO):
+    """A file that may be opened for a reader who is cancelled before its first byte: nobody is left to close it."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def _open_at(path: Path, start: int) -> FileIO:
     try:
-        file = path.open("rb", buffering=0)
+        file = _Reading(path, "rb")
     except FileNotFoundError as error:
         raise gone() from error
     file.seek(start)

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Final
@@ -75,11 +75,13 @@ async def _spooled(source: AsyncIterator[bytes], bytes_max: int) -> AsyncIterato
     """A file without a name, which goes with the last process that has it open."""
     with tempfile.TemporaryFile() as file:
         size = 0
-        async for piece in in_chunks(source, CHUNK_BYTES):
-            size += len(piece)
-            if size > bytes_max:
-                raise Refused("invalid_file", f"The file is larger than the {bytes_max} bytes that are read of a file.")
-            await asyncio.to_thread(file.write, piece)
+        async with aclosing(in_chunks(source, CHUNK_BYTES)) as pieces:
+            async for piece in pieces:
+                size += len(piece)
+                if size > bytes_max:
+                    message = f"The file is larger than the {bytes_max} bytes that are read of a file."
+                    raise Refused("invalid_file", message)
+                await asyncio.to_thread(file.write, piece)
         file.seek(0)
         yield file
 
