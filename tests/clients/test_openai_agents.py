@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import agents
 import openai
 import pytest
 from agents import (
@@ -20,10 +19,11 @@ from agents import (
     responses_websocket_session,
 )
 from antiphon.testing.host import Call, Host, Reply
-from antiphon.testing.server import Server, running, until
+from antiphon.testing.server import Server, until
 from pydantic import BaseModel
 
 MODEL = "scripted/scripted-model"
+NOBODY = "http://127.0.0.1:1/v1"
 QUIET = RunConfig(tracing_disabled=True)
 ROME = Reply(calls=[Call(name="get_weather", id="call_rome", arguments=['{"city"', ': "Rome"}'])])
 TURN = ["function_call", "function_call_output", "message"]
@@ -200,10 +200,10 @@ async def test_runs_chain_by_the_previous_response(weather: Weather, host: Host,
     assert roles(host) == ["system", "user", "assistant", "tool", "assistant", "user"]
 
 
-async def test_a_run_over_a_socket_uses_one_connection_for_its_turns(server: Server, host: Host) -> None:
+async def test_a_run_goes_over_a_socket_alone(server: Server, host: Host) -> None:
     host.answer(ROME, Reply(text="It is sunny."))
     async with responses_websocket_session(
-        api_key="unused", base_url=server.url, websocket_base_url=server.url.replace("http", "ws")
+        api_key="unused", base_url=NOBODY, websocket_base_url=server.url.replace("http", "ws")
     ) as session:
         weather = Weather(session.provider.get_model(MODEL))
         session.run_config.tracing_disabled = True
@@ -214,6 +214,30 @@ async def test_a_run_over_a_socket_uses_one_connection_for_its_turns(server: Ser
     assert "raw_response_event" in seen
     assert (weather.cities, result.final_output) == (["Rome"], "It is sunny.")
     assert roles(host) == ["system", "user", "assistant", "tool"]
+
+
+async def test_a_long_session_is_compacted_by_the_server_and_goes_on(host: Host, connection: openai.AsyncOpenAI) -> None:
+    named = "scripted/gpt-4.1"  # the session takes no name that is not OpenAI's
+    kept = SQLiteSession("talk")
+    session = OpenAIResponsesCompactionSession(
+        "talk",
+        kept,
+        client=connection,
+        model=named,
+        should_trigger_compaction=lambda context: len(context["session_items"]) >= 4,
+    )
+    weather = Weather(OpenAIResponsesModel(named, connection))
+    host.answer(ROME, Reply(text="It is sunny."), Reply(text="Rome was sunny."), Reply(text="Yes, sunny."))
+
+    await Runner.run(weather.agent, "Weather in Rome?", session=session, run_config=QUIET)
+    left = [item.get("type", "message") for item in await kept.get_items()]
+    result = await Runner.run(weather.agent, "Sure?", session=session, run_config=QUIET)
+
+    assert left == ["message", "compaction"]
+    assert result.final_output == "Yes, sunny."
+    sent = json.dumps(host.calls[-1].json["messages"])
+    assert "Rome was sunny." in sent
+    assert "call_rome" not in sent
 
 
 async def test_chat_completions_drive_the_same_agent(host: Host, connection: openai.AsyncOpenAI) -> None:
