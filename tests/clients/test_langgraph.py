@@ -84,7 +84,9 @@ def test_a_chained_thread_sends_only_what_is_new(server: Server, host: Host, cli
 
     messages = Weather(server, **MODES["chained"]).say("Weather in Rome?")
 
-    first, second = (client.responses.retrieve(message.response_metadata["id"]) for message in messages if message.type == "ai")
+    first, second = (
+        client.responses.retrieve(message.response_metadata["id"]) for message in messages if message.type == "ai"
+    )
     assert second.previous_response_id == first.id
     items = client.responses.input_items.list(second.id, order="asc")
     assert [item.type for item in items] == ["function_call_output"]

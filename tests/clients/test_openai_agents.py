@@ -80,7 +80,9 @@ async def test_a_function_tool_makes_its_round_trip(weather: Weather, host: Host
     assert result.context_wrapper.usage.requests == 2
 
 
-async def test_a_streamed_run_shows_the_call_its_output_and_the_pieces_of_the_text(weather: Weather, host: Host) -> None:
+async def test_a_streamed_run_shows_the_call_its_output_and_the_pieces_of_the_text(
+    weather: Weather, host: Host
+) -> None:
     host.answer(ROME, Reply(text=["It is ", "sunny."]))
 
     result = Runner.run_streamed(weather.agent, "Weather in Rome?", run_config=QUIET)
@@ -94,7 +96,9 @@ async def test_a_streamed_run_shows_the_call_its_output_and_the_pieces_of_the_te
 
 
 async def test_parallel_calls_are_both_answered_in_one_turn(weather: Weather, host: Host) -> None:
-    calls = [Call(name="get_weather", id=f"call_{city}", arguments=f'{{"city": "{city}"}}') for city in ("Rome", "Oslo")]
+    calls = [
+        Call(name="get_weather", id=f"call_{city}", arguments=f'{{"city": "{city}"}}') for city in ("Rome", "Oslo")
+    ]
     host.answer(Reply(calls=calls), Reply(text="Both sunny."))
 
     result = await Runner.run(weather.agent, "Rome and Oslo?", run_config=QUIET)
@@ -188,9 +192,7 @@ async def test_runs_chain_by_the_previous_response(weather: Weather, host: Host,
 
     first = await Runner.run(weather.agent, "Weather in Rome?", auto_previous_response_id=True, run_config=QUIET)
     assert first.last_response_id
-    again = await Runner.run(
-        weather.agent, "Thanks", previous_response_id=first.last_response_id, run_config=QUIET
-    )
+    again = await Runner.run(weather.agent, "Thanks", previous_response_id=first.last_response_id, run_config=QUIET)
 
     made = [response.response_id for response in (*first.raw_responses, *again.raw_responses)]
     assert chain(client, str(again.last_response_id)) == made
@@ -216,7 +218,9 @@ async def test_a_run_goes_over_a_socket_alone(server: Server, host: Host) -> Non
     assert roles(host) == ["system", "user", "assistant", "tool"]
 
 
-async def test_a_long_session_is_compacted_by_the_server_and_goes_on(host: Host, connection: openai.AsyncOpenAI) -> None:
+async def test_a_long_session_is_compacted_by_the_server_and_goes_on(
+    host: Host, connection: openai.AsyncOpenAI
+) -> None:
     named = "scripted/gpt-4.1"  # the session takes no name that is not OpenAI's
     kept = SQLiteSession("talk")
     session = OpenAIResponsesCompactionSession(

@@ -55,7 +55,9 @@ def test_a_tool_makes_its_round_trip_and_the_messages_go_on(run: Run, host: Host
 
 def test_what_the_server_stored_is_referred_to_and_found(run: Run, host: Host, client: openai.OpenAI) -> None:
     host.answer(
-        Reply(reasoning="They ask for Rome.", calls=ROME.calls), Reply(text="It is sunny."), Reply(text="You are welcome.")
+        Reply(reasoning="They ask for Rome.", calls=ROME.calls),
+        Reply(text="It is sunny."),
+        Reply(text="You are welcome."),
     )
 
     done = run("responses")

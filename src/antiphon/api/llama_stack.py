@@ -12,9 +12,7 @@ HEADER: Final = b"x-llamastack-client-version"
 """Sent by these clients with each request."""
 _DONE: Final = b"data: [DONE]\n\n"
 _RESPONSE = re.compile(rb'"response":\{"id":("[^"]+")')
-_OF_AN_ITEM = re.compile(
-    rb"^(event: response\.(?:output_item|content_part)\.(?:added|done)\ndata: \{)", re.MULTILINE
-)
+_OF_AN_ITEM = re.compile(rb"^(event: response\.(?:output_item|content_part)\.(?:added|done)\ndata: \{)", re.MULTILINE)
 
 
 class Spoken:
