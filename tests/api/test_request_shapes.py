@@ -40,7 +40,7 @@ def answered(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_ids(item: dict[str, Any]) -> dict[str, Any]:
-    """An item as Codex keeps it in its transcript: without what it does not know, and without the id of an unstored one."""
+    """An item as Codex keeps it in its transcript: without the id of what is stored nowhere, and without nulls."""
     return {name: value for name, value in item.items() if name not in ("id", "status") and value is not None}
 
 

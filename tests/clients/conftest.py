@@ -1,9 +1,10 @@
-"""What the clients' tests share: a server whose host takes everything that clients send, and the client they build on."""
+"""What the clients' tests share: a server whose host takes all that clients send, and the client they build on."""
 
 from collections.abc import AsyncIterator, Iterator
 
 import openai
 import pytest
+
 from antiphon.testing.host import Host
 from antiphon.testing.server import Server, running
 

@@ -4,14 +4,15 @@ from typing import Any
 
 import openai
 import pytest
-from antiphon.testing.host import Call, Host, Reply
-from antiphon.testing.server import Server
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from pydantic import BaseModel
+
+from antiphon.testing.host import Call, Host, Reply
+from antiphon.testing.server import Server
 
 MODEL = "scripted/scripted-model"
 ROME = Reply(calls=[Call(name="get_weather", id="call_rome", arguments=['{"city"', ': "Rome"}'])])

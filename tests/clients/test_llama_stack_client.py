@@ -4,11 +4,12 @@ from typing import Any
 
 import openai
 import pytest
-from antiphon.testing.host import Call, Host, Reply
-from antiphon.testing.server import Server, until
 from llama_stack_client import LlamaStackClient
 from llama_stack_client.lib.agents.agent import Agent
 from llama_stack_client.lib.agents.event_logger import AgentEventLogger
+
+from antiphon.testing.host import Call, Host, Reply
+from antiphon.testing.server import Server, until
 
 MODEL = "scripted/scripted-model"
 ROME = Reply(calls=[Call(name="get_weather", id="call_rome", arguments=['{"city"', ': "Rome"}'])])

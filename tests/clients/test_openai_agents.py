@@ -18,9 +18,10 @@ from agents import (
     function_tool,
     responses_websocket_session,
 )
+from pydantic import BaseModel
+
 from antiphon.testing.host import Call, Host, Reply
 from antiphon.testing.server import Server, until
-from pydantic import BaseModel
 
 MODEL = "scripted/scripted-model"
 NOBODY = "http://127.0.0.1:1/v1"

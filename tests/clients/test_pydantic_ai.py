@@ -4,11 +4,12 @@ from typing import Any
 
 import openai
 import pytest
-from antiphon.testing.host import Call, Host, Reply
 from pydantic import BaseModel
 from pydantic_ai import Agent
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
+
+from antiphon.testing.host import Call, Host, Reply
 
 MODEL = "scripted/scripted-model"
 ROME = Reply(calls=[Call(name="get_weather", id="call_rome", arguments=['{"city"', ': "Rome"}'])])

@@ -1,4 +1,4 @@
-"""Vercel's AI SDK, in Node: tools in several steps, streams, references to items, chains, conversations, file search."""
+"""Vercel's AI SDK, in Node: tools in several steps, streams, references to items, chains, file search."""
 
 import json
 import subprocess
@@ -8,6 +8,7 @@ from typing import Any
 
 import openai
 import pytest
+
 from antiphon.testing.host import Call, Host, Reply
 from antiphon.testing.server import Server, until
 
