@@ -1,6 +1,7 @@
 """Vercel's AI SDK, in Node: tools in several steps, streams, references to items, chains, file search."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -128,3 +129,14 @@ def test_a_structured_output_is_asked_for_by_its_schema_and_read(run: Run, host:
 
     assert run("structured")["output"] == {"city": "Rome", "degrees": 20}
     assert host.calls[-1].json["response_format"]["json_schema"]["schema"]["required"] == ["city", "degrees"]
+
+
+def test_the_snippet_of_the_page_runs_as_it_stands(server: Server, host: Host) -> None:
+    page = (AGENT.parents[3] / "docs" / "how-to" / "clients.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"^```js clients\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    source = snippet.replace("http://127.0.0.1:8321/v1", server.url).replace("openai/gpt-4o-mini", "scripted-model")
+
+    command = ["node", "--input-type=module", "--eval", source]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, cwd=AGENT.parent)
+
+    assert (done.stdout.strip(), done.returncode) == ("Hello there.", 0), done.stderr
