@@ -22,11 +22,14 @@ from antiphon.config import Config, ConfigError, HostConfig
 from antiphon.drain import Drain
 from antiphon.egress import LiveTransport
 from antiphon.engine import batches, jobs
+from antiphon.engine.attachments import Attachments, AttachmentsConfig
 from antiphon.engine.background import Worker
 from antiphon.engine.jobs import Recurring, performing
 from antiphon.engine.run import Engine
 from antiphon.engine.seal import Sealer
 from antiphon.exchange import Transport
+from antiphon.fetch import Fetcher
+from antiphon.guard import Guard
 from antiphon.ids import random_id, replayable_ids
 from antiphon.models.catalog import Catalog, catalog_of
 from antiphon.replay.llama_stack import NumberedIds
@@ -34,9 +37,10 @@ from antiphon.replay.transport import ReplayOptions, ReplayTransport, open_trans
 from antiphon.stores.batches import Batches
 from antiphon.stores.blobs import BlobOptions, Blobs, open_blobs
 from antiphon.stores.completions import Completions
+from antiphon.stores.contents import LOOSE_S_MAX
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.database import Database
-from antiphon.stores.files import LOOSE_S_MAX, Files
+from antiphon.stores.files import Files
 from antiphon.stores.idempotency import Idempotency
 from antiphon.stores.jobs import Job, Kind
 from antiphon.stores.migrate import migrate, migrations
@@ -44,8 +48,10 @@ from antiphon.stores.opening import open_database, open_jobs, open_signals
 from antiphon.stores.responses import Responses
 from antiphon.stores.runs import Runs
 from antiphon.stores.signals import Signals
+from antiphon.stores.uploads import Uploads
 from antiphon.stores.workers import Workers
 from antiphon.telemetry import Counts, Telemetry, log_request
+from antiphon.vectors.parse import Parser
 
 log = logging.getLogger("antiphon.app")
 
@@ -55,6 +61,7 @@ class Outside(Struct, frozen=True, kw_only=True):
 
     database: Database
     blobs: Blobs
+    transport: Transport
     workers: Workers
     signals: Signals
     drain: Drain
@@ -74,14 +81,16 @@ async def opened(config: Config, drain: Drain) -> AsyncIterator[Services]:
 
     At the end, what has not ended by itself when the drain's patience is over is handed to other processes.
     """
-    live = LiveTransport()
+    live = LiveTransport(guard=Guard(config.fetch))
     transport = open_transport(_replay_options(config), live)
     config = _with_recorded_hosts(config, transport)
     database = open_database(config)
     signals = open_signals(config, database)
     catalog = catalog_of(config, transport)
     workers = Workers(database, config.background.lease_s)
-    outside = Outside(database=database, blobs=_blobs(config), workers=workers, signals=signals, drain=drain)
+    outside = Outside(
+        database=database, blobs=_blobs(config), transport=transport, workers=workers, signals=signals, drain=drain
+    )
     services = services_of(config, catalog, outside)
     worker = Worker(services.engine, workers)
     drain.listen(worker.drain)
@@ -115,6 +124,8 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
     database, workers, signals = outside.database, outside.workers, outside.signals
     idempotency = Idempotency(database, workers, clock, kept_s=config.idempotency_s)
     responses, conversations = Responses(database), Conversations(database)
+    files = Files(database, outside.blobs, clock, workers=workers)
+    parser = Parser(config.vector_stores.parsing)
     engine = Engine(
         catalog=catalog,
         responses=responses,
@@ -126,6 +137,12 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         new_id=new_id,
         sealer=Sealer(secret),
         limits=config.limits,
+        attachments=Attachments(
+            files,
+            Fetcher(outside.transport, Guard(config.fetch)),
+            parser,
+            config=AttachmentsConfig(limits=config.limits, fetch=config.fetch, template=config.file_template),
+        ),
         strict=config.strict,
         compaction_prompt=config.compaction_prompt,
     )
@@ -150,7 +167,9 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         responses=responses,
         conversations=conversations,
         completions=Completions(database),
-        files=Files(database, outside.blobs, clock, workers=workers),
+        files=files,
+        uploads=Uploads(database, files, clock, limits=config.limits),
+        parser=parser,
         batches=Batches(database),
         jobs=open_jobs(config, database, workers, signals=signals),
         test_ids=NumberedIds(),
@@ -198,6 +217,7 @@ async def _work(services: Services, lanes: batches.Lanes) -> None:
         batches.SWEEP: partial(batches.sweep, running),
         "clean_responses": lambda _: services.responses.fail_left_over(services.clock()),
         "clean_files": lambda _: services.files.clean(services.clock() - LOOSE_S_MAX),
+        "clean_uploads": lambda _: services.uploads.clean(),
         "clean_answers": lambda _: services.idempotency.clean(services.clock()),
         "clean_jobs": lambda _: services.jobs.clean(done_kept_s=kept.done_kept_s, dead_kept_s=kept.dead_kept_s),
     }

@@ -21,8 +21,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from antiphon.exchange import Timeouts
+from antiphon.guard import Guard
 from antiphon.knowledge import FileSearchConfig, VectorStoresConfig
-from antiphon.limits import Background, BatchesConfig, JobsConfig, Limits, TimeoutsConfig
+from antiphon.limits import Background, BatchesConfig, FetchConfig, JobsConfig, Limits, TimeoutsConfig
 from antiphon.presets import DEFAULT_QUIRKS, PRESETS, Preset, Quirks
 from antiphon.settings import (
     DERIVED,
@@ -169,6 +170,7 @@ class Config(Struct, frozen=True, kw_only=True):
         msgspec.field(default_factory=dict)
     )
     limits: Annotated[Limits, Meta(description="How much of everything.")] = Limits()
+    fetch: Annotated[FetchConfig, Meta(description="URLs in requests.")] = FetchConfig()
     background: Annotated[Background, Meta(description="Runs that outlive their request.")] = Background()
     timeouts: Annotated[TimeoutsConfig, Meta(description="How long hosts and clients may take.")] = TimeoutsConfig()
     jobs: Annotated[JobsConfig, Meta(description="Work beside requests.")] = JobsConfig()
@@ -182,6 +184,10 @@ class Config(Struct, frozen=True, kw_only=True):
     compaction_prompt: Annotated[
         str, Meta(min_length=1, description="What a model is told that is to summarise a context which has grown long.")
     ] = COMPACTION_PROMPT
+    file_template: Annotated[
+        str,
+        Meta(description="How a file is shown to a model that takes none, with its `{filename}` and its `{text}`."),
+    ] = '<file name="{filename}">\n{text}\n</file>'
     idempotency_s: Annotated[
         float, Meta(gt=0, description="How long the answer to a request with an `Idempotency-Key` is kept.")
     ] = 86_400.0
@@ -411,6 +417,10 @@ def _wrong(config: Config) -> Iterator[str]:
             " 127.0.0.1, or set `allow_unauthenticated` (--allow-unauthenticated) if the network itself is protected."
         )
     yield from _wrong_state(config)
+    try:
+        Guard(config.fetch)
+    except ValueError as error:
+        yield f"fetch.allowed_networks: {error}."
     for name, given in config.hosts.items():
         yield from _wrong_host(f"hosts.{name}", name, given)
     # A replaying server learns of hosts from its recordings as well.

@@ -9,6 +9,21 @@ from msgspec import Meta, Struct
 class ParsingConfig(Struct, frozen=True, kw_only=True):
     """Files are read in a process of their own, within these bounds."""
 
+    at_once: Annotated[int, Meta(ge=1, description="How many files are read at the same time.")] = 2
+    time_s: Annotated[int, Meta(ge=1, description="How long a file may take.")] = 60
+    cpu_s: Annotated[int, Meta(ge=1, description="How much of a processor's time a file may take.")] = 60
+    memory_bytes: Annotated[
+        int, Meta(ge=2**27, description="How much memory a file's process may use, its program included.")
+    ] = 2**30
+    file_bytes_max: Annotated[int, Meta(ge=1, description="How large a file may be.")] = 512 * 2**20
+    expanded_bytes_max: Annotated[
+        int, Meta(ge=1, description="To how much an archive (DOCX, XLSX, EPUB) may expand.")
+    ] = 512 * 2**20
+    pages_max: Annotated[int, Meta(ge=1, description="How many pages, slides or sheets a file may have.")] = 5_000
+    chars_max: Annotated[
+        int, Meta(ge=1, description="How much text a file may have, in characters; each block counts 100 more.")
+    ] = 128 * 2**20
+
 
 class IndexConfig(Struct, frozen=True, kw_only=True):
     """An index that vector stores can be kept in."""

@@ -1,6 +1,6 @@
-"""Settings that bound things: how much of everything, how long, and how many at once. `config` has the rest."""
+"""Settings that bound things: how much, how long, how many at once, and where to. `config` has the rest."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -10,8 +10,13 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     body_bytes_max: Annotated[int, Meta(ge=1, description="Largest request body.")] = 64 * 1024 * 1024
     file_bytes_max: Annotated[int, Meta(ge=1, description="Largest file that can be uploaded.")] = 512 * 1024 * 1024
+    upload_bytes_max: Annotated[int, Meta(ge=1, description="Largest file that can be uploaded in parts.")] = 8 * 2**30
+    upload_part_bytes_max: Annotated[int, Meta(ge=1, description="Largest part of an upload.")] = 64 * 1024 * 1024
+    upload_parts_max: Annotated[int, Meta(ge=1, description="Parts of one upload.")] = 10_000
     answer_bytes_max: Annotated[int, Meta(ge=1, description="Largest answer of a model host.")] = 64 * 1024 * 1024
     input_items_max: Annotated[int, Meta(ge=1, description="Items in one request's `input`.")] = 10_000
+    attachments_max: Annotated[int, Meta(ge=1, description="Files and images in one request, but inline ones.")] = 500
+    attachments_bytes_max: Annotated[int, Meta(ge=1, description="Size of all of them together.")] = 64 * 1024 * 1024
     tools_max: Annotated[int, Meta(ge=1, description="Tools in one request.")] = 128
     socket_bytes_max: Annotated[
         int, Meta(ge=1, description="For each WebSocket: unstored turns that can be continued, and frames that wait.")
@@ -25,6 +30,29 @@ class Limits(Struct, frozen=True, kw_only=True):
     idempotent_answer_bytes_max: Annotated[
         int, Meta(ge=1, description="Largest answer that is kept for a retry under the same `Idempotency-Key`.")
     ] = 8 * 1024 * 1024
+
+
+class FetchConfig(Struct, frozen=True, kw_only=True):
+    """URLs in requests that this server fetches itself: files, and images for hosts that take none by URL."""
+
+    enabled: Annotated[bool, Meta(description="Fetch URLs at all.")] = True
+    images: Annotated[
+        Literal["needed", "always"],
+        Meta(description="Fetch images only for hosts that do not do so themselves, or for all."),
+    ] = "needed"
+    ports: Annotated[tuple[int, ...], Meta(description="Ports that may be connected to; none named: all.")] = (
+        *(80, 443, 8080, 8443),
+    )
+    allowed_hosts: Annotated[
+        tuple[str, ...], Meta(description="Names that may be fetched from although their addresses are not public.")
+    ] = ()
+    allowed_networks: Annotated[
+        tuple[str, ...],
+        Meta(description="Networks such as `10.1.0.0/16` that may be fetched from although they are not public."),
+    ] = ()
+    bytes_max: Annotated[int, Meta(ge=1, description="Largest content that is fetched.")] = 50 * 1024 * 1024
+    time_s: Annotated[float, Meta(gt=0, description="How long one URL may take, redirects included.")] = 30.0
+    redirects_max: Annotated[int, Meta(ge=0, le=20, description="Redirects of one URL that are followed.")] = 5
 
 
 class Background(Struct, frozen=True, kw_only=True):

@@ -22,6 +22,8 @@ MODEL = "scripted/scripted-model"
 WAIT_S = 10
 RESPONSE = {"model": MODEL, "input": "Hi"}
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
+PART = b'--b\r\ncontent-disposition: form-data; name="data"; filename="x"\r\n\r\nabc\r\n--b--\r\n'
+UPLOAD = {"bytes": 3, "filename": "a.txt", "mime_type": "text/plain", "purpose": "user_data"}
 POSTS = [route.path for route in ROUTES if route.method == "POST"]
 KEYS = itertools.count()
 
@@ -55,6 +57,22 @@ def batch(server: Server) -> dict[str, Any]:
     return {"input_file_id": file.json["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
 
 
+def upload_example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
+    """A request that concerns an upload."""
+    upload = server.post("/uploads", UPLOAD).json["id"]
+    place = path.replace("{upload_id}", upload)
+    if path.endswith("cancel"):
+        return place, b"", {}
+    part, head = (
+        b'--b\r\ncontent-disposition: form-data; name="data"; filename="x"\r\n\r\nabc\r\n--b--\r\n',
+        form("b")[1],
+    )
+    if path.endswith("parts"):
+        return place, part, head
+    added = server.ask("POST", f"/v1/uploads/{upload}/parts", part, headers=head).json["id"]
+    return place, {"part_ids": [added]}, {}
+
+
 def example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
     """A request to a route: its path, body and headers."""
     if "{conversation_id}" in path:
@@ -70,8 +88,10 @@ def example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
         return path, batch(server), {}
     if "{batch_id}" in path:
         return path.replace("{batch_id}", server.post("/batches", batch(server)).json["id"]), b"", {}
-    if path == "/v1/files":
+    if path in ("/v1/files", "/v1alpha/file-processors/process"):
         return path, *form("one")
+    if "{upload_id}" in path:
+        return upload_example(path, server)
     bodies: dict[str, Any] = {
         "/v1/chat/completions": {**CHAT, "store": True},
         "/v1/completions": {"model": MODEL, "prompt": "Hi"},
@@ -79,6 +99,7 @@ def example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
         "/v1/responses": RESPONSE,
         "/v1/responses/compact": RESPONSE,
         "/v1/responses/input_tokens": RESPONSE,
+        "/v1/uploads": UPLOAD,
         "/v1/conversations": {"items": [{"role": "user", "content": "Hi"}]},
     }
     return path, bodies[path], {}

@@ -1,5 +1,6 @@
 """Every limit has a named error: what is just within it is served, and one more is not (promise P10)."""
 
+import base64
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,41 @@ def file(server: Server, host: Host, more: int) -> Got:
     )
     head = {"content-type": "multipart/form-data; boundary=b"}
     return server.ask("POST", "/v1/files", form % (b"x" * (MOST + more)), headers=head)
+
+
+UPLOAD = {"filename": "a", "mime_type": "text/plain", "purpose": "user_data"}
+
+
+def attach(server: Server, parts: list[dict[str, str]]) -> Got:
+    return server.post("/responses", {"model": MODEL, "input": [{"role": "user", "content": parts}]})
+
+
+def attachments(server: Server, host: Host, more: int) -> Got:
+    return attach(server, [{"type": "input_file", "file_data": "SGVsbG8="}] * (FEW + more))
+
+
+def attachment_bytes(server: Server, host: Host, more: int) -> Got:
+    data = [base64.b64encode(b"x" * size).decode() for size in (MOST // 2, MOST // 2 + more)]
+    return attach(server, [{"type": "input_file", "file_data": each} for each in data])
+
+
+def upload(server: Server, host: Host, more: int) -> Got:
+    return server.post("/uploads", {**UPLOAD, "bytes": MOST + more})
+
+
+def part(server: Server, upload_id: str, size: int) -> Got:
+    form = b'--b\r\ncontent-disposition: form-data; name="data"; filename="a"\r\n\r\n%b\r\n--b--\r\n' % (b"x" * size)
+    head = {"content-type": "multipart/form-data; boundary=b"}
+    return server.ask("POST", f"/v1/uploads/{upload_id}/parts", form, headers=head)
+
+
+def upload_part(server: Server, host: Host, more: int) -> Got:
+    return part(server, server.post("/uploads", {**UPLOAD, "bytes": 2 * MOST}).json["id"], MOST + more)
+
+
+def upload_parts(server: Server, host: Host, more: int) -> Got:
+    begun = server.post("/uploads", {**UPLOAD, "bytes": 2 * FEW}).json["id"]
+    return [part(server, begun, 1) for _ in range(FEW + more)][-1]
 
 
 def answer(server: Server, host: Host, more: int) -> Got:
@@ -77,9 +113,14 @@ def requests_running(server: Server, host: Host, more: int) -> Got:
 CASES: dict[str, tuple[Callable[[Server, Host, int], Got], int, int, str]] = {
     "body_bytes_max": (body, MOST, 413, "request_too_large"),
     "file_bytes_max": (file, MOST, 413, "request_too_large"),
+    "upload_bytes_max": (upload, MOST, 400, "integer_above_max_value"),
+    "upload_part_bytes_max": (upload_part, MOST, 413, "request_too_large"),
+    "upload_parts_max": (upload_parts, FEW, 400, "too_many_parts"),
     "answer_bytes_max": (answer, MOST, 502, "upstream_error"),
     "idempotent_answer_bytes_max": (answer_for_a_retry, MOST, 409, "idempotent_answer_too_large"),
     "input_items_max": (input_items, FEW, 400, "array_above_max_length"),
+    "attachments_max": (attachments, FEW, 400, "too_many_attachments"),
+    "attachments_bytes_max": (attachment_bytes, MOST, 400, "attachments_too_large"),
     "tools_max": (tools, FEW, 400, "array_above_max_length"),
     "embedding_inputs_max": (embedding_inputs, FEW, 400, "array_above_max_length"),
     "requests_running_max": (requests_running, FEW, 429, "too_many_requests_running"),

@@ -13,11 +13,13 @@ from antiphon.api import (
     completions,
     conversations,
     embeddings,
+    file_processors,
     files,
     inspect,
     models,
     responses,
     socket,
+    uploads,
 )
 from antiphon.api.call import Receive, Scope, Send
 from antiphon.api.errors import refusal, unknown_url, wrong_method
@@ -60,6 +62,11 @@ ROUTES: Final[tuple[Route, ...]] = (
     files.get_file,
     files.delete_file,
     files.get_content,
+    uploads.create_upload,
+    uploads.add_upload_part,
+    uploads.complete_upload,
+    uploads.cancel_upload,
+    file_processors.process_file,
     batches.create_batch,
     batches.list_batches,
     batches.get_batch,

@@ -21,7 +21,9 @@ from antiphon.stores.files import Files
 from antiphon.stores.idempotency import Idempotency
 from antiphon.stores.jobs import Jobs
 from antiphon.stores.responses import Responses
+from antiphon.stores.uploads import Uploads
 from antiphon.telemetry import Telemetry
+from antiphon.vectors.parse import Parser
 
 
 class Services(Struct, frozen=True, kw_only=True):
@@ -36,6 +38,8 @@ class Services(Struct, frozen=True, kw_only=True):
     conversations: Conversations
     completions: Completions
     files: Files
+    uploads: Uploads
+    parser: Parser
     batches: Batches
     jobs: Jobs
     test_ids: NumberedIds

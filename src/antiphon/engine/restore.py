@@ -55,7 +55,7 @@ def kept(engine: Engine, run: Run) -> bytes:
     secrets = {index: dict(secret) for index, secret in run.secrets.items()}
     some = access.key or access.keys or secrets
     plain = msgspec.json.encode(Keys(access.key, dict(access.keys), secrets)).decode() if some else ""
-    bare = replace(run.request, items=(), functions=(), instructions=None)
+    bare = replace(run.request, items=(), functions=(), instructions=None, as_sent={})
     keys = engine.sealer.seal(plain, "keys") if plain else ""
     return journal.encode(Kept(bare, access.replay, keys, run.compact_threshold, run.compact_only))
 
@@ -119,6 +119,8 @@ async def _with_context(engine: Engine, run: Run, stored: Kept) -> Run:
         functions=tuple(offer.function for offer in run.offers.values()),
         instructions=instructions if isinstance(instructions, str) else None,
     )
+    access = Access(key=keys.key, keys=keys.keys, replay=stored.replay)
+    request = await engine.filled(request, run.host, owner=run.owner, access=access)
     context = [*history, *run.input]
     return replace(
         run,
@@ -126,5 +128,5 @@ async def _with_context(engine: Engine, run: Run, stored: Kept) -> Run:
         citable=citable(context),
         preludes=preludes(engine.tools, run.response.tools, context, added=run.input),
         secrets=keys.secrets,
-        access=Access(key=keys.key, keys=keys.keys, replay=stored.replay),
+        access=access,
     )

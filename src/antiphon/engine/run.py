@@ -1,6 +1,6 @@
 """A run as data, and what every run needs from outside."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from antiphon.clock import Clock
 from antiphon.config import COMPACTION_PROMPT
+from antiphon.engine.attachments import Asking, Attachments
 from antiphon.engine.control import Control
 from antiphon.engine.emit import Emitter
 from antiphon.engine.journal import Announced, Written
@@ -27,7 +28,7 @@ from antiphon.wire.responses import Response
 
 
 class Engine(Struct, frozen=True, kw_only=True):
-    """What runs need: where models are, where state is kept, the time, new ids, limits, and how strict to be."""
+    """What runs need: where models, state and attachments are, the time, new ids, limits, and how strict to be."""
 
     catalog: Catalog
     responses: Responses
@@ -39,10 +40,22 @@ class Engine(Struct, frozen=True, kw_only=True):
     new_id: NewId
     sealer: Sealer
     limits: Limits
+    attachments: Attachments
     timeouts: TimeoutsConfig = TimeoutsConfig()
     tools: ServerTools = MappingProxyType({})
     strict: bool = False
     compaction_prompt: str = COMPACTION_PROMPT
+
+    async def filled(
+        self, request: ModelRequest, host: str, *, owner: str, access: Access, added: Sequence[Item] = ()
+    ) -> ModelRequest:
+        """The request with its files and images as this host can be given them. Raises as `Attachments.filled`.
+
+        `added` are the items of the client's request, which errors name by their place in it.
+        """
+        places = {item.id or "": f"input[{index}]" for index, item in enumerate(added)}
+        asking = Asking(owner=owner, quirks=self.catalog.quirks(host), replay=access.replay, places=places)
+        return await self.attachments.filled(request, asking)
 
 
 class Recent(Struct, frozen=True, kw_only=True):

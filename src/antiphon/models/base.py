@@ -64,7 +64,8 @@ class ModelRequest(Struct, frozen=True, kw_only=True):
     """One model call, free of any dialect. `items` is the whole context in order, `instructions` not included.
 
     Optional parameters are None where the client said nothing: the host's own default then holds. `extra` holds
-    parameters that are forwarded by name to hosts that know them (`service_tier`, `prompt_cache_key`, ...).
+    parameters that are forwarded by name to hosts that know them (`service_tier`, `prompt_cache_key`, ...). `as_sent`
+    has, by id, the items whose files were filled in for this host, as the client sent them: what is kept is kept so.
     """
 
     model: str
@@ -84,6 +85,7 @@ class ModelRequest(Struct, frozen=True, kw_only=True):
     verbosity: str | None = None
     reasoning: ReasoningConfig | None = None
     extra: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    as_sent: Mapping[str, Item] = msgspec.field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- what comes back

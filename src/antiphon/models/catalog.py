@@ -21,6 +21,7 @@ from antiphon.errors import ApiError, InvalidRequest, NotFound, UpstreamTimeout
 from antiphon.exchange import Transport
 from antiphon.models.base import NO_ACCESS, Access, ModelInfo, Provider
 from antiphon.plugins import provider_factory
+from antiphon.presets import OPENAI_QUIRKS, Quirks
 from antiphon.settings import MASK, masked
 from antiphon.wire.models import CustomMetadata, Model, ModelList, ProviderEntry, ProviderHealth
 
@@ -168,6 +169,10 @@ class Catalog:
         if host not in self._shelves:
             raise NotFound(f"There is no model host '{host}'.", param="model", code="model_not_found")
         return self._shelves[host].provider
+
+    def quirks(self, host: str) -> Quirks:
+        """How this host departs from OpenAI's dialect; where no host is named, it does not."""
+        return self._shelves[host].host.quirks if host in self._shelves else OPENAI_QUIRKS
 
     def learn_dimension(self, host: str, model: str, dimension: int) -> None:
         """Remembers how long this model's vectors are, from an answer to a request that did not choose `dimensions`."""

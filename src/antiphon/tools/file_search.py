@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from antiphon.errors import InvalidRequest
 from antiphon.knowledge import FileSearchConfig
 from antiphon.models.base import Access, Function
-from antiphon.models.tokens import text_tokens
+from antiphon.models.tokens import count_text
 from antiphon.tools.base import Caller, Ended, Offer, Place, ServerTool
 from antiphon.vectors.base import Hit, Ranking, Wanted
 from antiphon.wire.calls import Answer, Call, Made
@@ -197,8 +197,8 @@ def _attributes(result: dict[str, Any]) -> dict[str, Any]:
     named = own | {"filename": result.get("filename", "")}
     tokens: dict[str, Any] = {
         "document_id": result.get("file_id", ""),
-        "token_count": float(text_tokens(str(result.get("text", "")))),
-        "metadata_token_count": float(text_tokens(str(named))),
+        "token_count": float(count_text(str(result.get("text", "")))),
+        "metadata_token_count": float(count_text(str(named))),
     }
     return named | tokens
 

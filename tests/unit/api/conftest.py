@@ -151,6 +151,8 @@ def services(ended: list[Any]) -> Services:
         conversations=None,
         completions=None,
         files=None,
+        uploads=None,
+        parser=None,
         batches=None,
         jobs=None,
         test_ids=NumberedIds(),

@@ -27,15 +27,33 @@ from openai.types import (
     embedding_create_params,
     file_create_params,
     file_list_params,
+    upload_complete_params,
+    upload_create_params,
 )
+from openai.types import StaticFileChunkingStrategy as SdkStaticChunking
+from openai.types import Upload as SdkUpload
 from openai.types import conversations as sdk_conversations
 from openai.types import responses as sdk
 from openai.types.chat import ChatCompletion, completion_list_params, completion_update_params
 from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.responses import response_compact_params, response_create_params, response_usage
 from openai.types.shared import Reasoning as SdkReasoning
+from openai.types.uploads import UploadPart as SdkUploadPart
+from openai.types.uploads import part_create_params
 
-from antiphon.wire import batches, chat, conversations, embeddings, events, files, items, responses, tools
+from antiphon.wire import (
+    batches,
+    chat,
+    chunking,
+    conversations,
+    embeddings,
+    events,
+    files,
+    items,
+    responses,
+    tools,
+    uploads,
+)
 
 NOT_SERVED = "belongs to what this release does not serve; never sent, and optional in clients' types"
 LATER = "an event of what this release does not serve"
@@ -82,6 +100,8 @@ DEVIATIONS: dict[str, str] = {
     "compact.prompt_cache_retention: +in-memory": "the spelling of the package before 3.0",
     "compact.service_tier: +scale +ultrafast": "whatever a response may ask for",
     "compact: lacks image": NOT_SERVED,
+    "create upload.purpose: +evals +user_data": IN_PACKAGE,
+    "Upload.purpose: +assistants +batch +evals +fine-tune +user_data +vision": "what an upload may be created for",
     "create.prompt_cache_retention: +in-memory": "the spelling of the package before 3.0",
     "create: adds access_programs": IN_PACKAGE,
     "create: adds frequency_penalty": OPEN_RESPONSES,
@@ -415,8 +435,14 @@ def against_package() -> list[str]:
         ("FileDeleted", files.FileDeleted, SdkFileDeleted),
         ("create file", files.CreateFile, file_create_params.FileCreateParams),
         ("expires_after", files.ExpiresAfter, file_create_params.ExpiresAfter),
+        ("Upload", uploads.Upload, SdkUpload),
+        ("UploadPart", uploads.UploadPart, SdkUploadPart),
+        ("create upload", uploads.CreateUpload, upload_create_params.UploadCreateParams),
+        ("add part", uploads.AddUploadPart, part_create_params.PartCreateParams),
+        ("complete upload", uploads.CompleteUpload, upload_complete_params.UploadCompleteParams),
         ("files list", files.FileListQuery, file_list_params.FileListParams),
         ("embedding", embeddings.CreateEmbedding, embedding_create_params.EmbeddingCreateParams),
+        ("chunking", chunking.StaticChunkingStrategy, SdkStaticChunking),
     ):
         found += differences(where, our_shape(ours), sdk_shape(theirs), required=not where[0].isupper())
     return found
@@ -444,6 +470,14 @@ def against_document(found_in: Document) -> list[str]:
         ("File", files.File, "OpenAIFile"),
         ("create file", files.CreateFile, "CreateFileRequest"),
         ("expires_after", files.ExpiresAfter, "FileExpirationAfter"),
+        ("Upload", uploads.Upload, "Upload"),
+        ("UploadPart", uploads.UploadPart, "UploadPart"),
+        ("create upload", uploads.CreateUpload, "CreateUploadRequest"),
+        ("add part", uploads.AddUploadPart, "AddUploadPartRequest"),
+        ("complete upload", uploads.CompleteUpload, "CompleteUploadRequest"),
+        ("static chunking", chunking.StaticChunkingStrategy, "StaticChunkingStrategy"),
+        ("static", chunking.StaticChunkingStrategyRequestParam, "StaticChunkingStrategyRequestParam"),
+        ("Static", chunking.StaticChunkingStrategyResponseParam, "StaticChunkingStrategyResponseParam"),
     ):
         found += differences(where, our_shape(ours), found_in.named(name), required=False)
     return found
