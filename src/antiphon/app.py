@@ -17,7 +17,7 @@ from antiphon.api.server import AsgiApp, application, inside
 from antiphon.api.services import Services
 from antiphon.api.sse import KeepAlive
 from antiphon.api.tasks import Tasks
-from antiphon.clock import replay_clock, system_clock
+from antiphon.clock import Clock, replay_clock, system_clock
 from antiphon.config import Config, ConfigError, HostConfig
 from antiphon.drain import Drain
 from antiphon.egress import LiveTransport
@@ -27,13 +27,14 @@ from antiphon.engine.background import Worker
 from antiphon.engine.jobs import Recurring, performing
 from antiphon.engine.run import Engine
 from antiphon.engine.seal import Sealer
-from antiphon.exchange import Transport
+from antiphon.exchange import Timeouts, Transport
 from antiphon.fetch import Fetcher
 from antiphon.guard import Guard
 from antiphon.ids import random_id, replayable_ids
 from antiphon.models.catalog import Catalog, catalog_of
 from antiphon.replay.llama_stack import NumberedIds
 from antiphon.replay.transport import ReplayOptions, ReplayTransport, open_transport
+from antiphon.stores.approvals import Approvals
 from antiphon.stores.batches import Batches
 from antiphon.stores.blobs import BlobOptions, Blobs, open_blobs
 from antiphon.stores.completions import Completions
@@ -51,17 +52,23 @@ from antiphon.stores.signals import Signals
 from antiphon.stores.uploads import Uploads
 from antiphon.stores.workers import Workers
 from antiphon.telemetry import Counts, Telemetry, log_request
+from antiphon.tools.mcp import McpServers
+from antiphon.tools.mcp_sessions import Sessions
 from antiphon.vectors.parse import Parser
 
 log = logging.getLogger("antiphon.app")
 
 
 class Outside(Struct, frozen=True, kw_only=True):
-    """What a process shares with others, and the announcement of its own end."""
+    """What a process shares with others, and the announcement of its own end.
+
+    `live` is the transport that nothing is recorded of.
+    """
 
     database: Database
     blobs: Blobs
     transport: Transport
+    live: Transport
     workers: Workers
     signals: Signals
     drain: Drain
@@ -89,7 +96,13 @@ async def opened(config: Config, drain: Drain) -> AsyncIterator[Services]:
     catalog = catalog_of(config, transport)
     workers = Workers(database, config.background.lease_s)
     outside = Outside(
-        database=database, blobs=_blobs(config), transport=transport, workers=workers, signals=signals, drain=drain
+        database=database,
+        blobs=_blobs(config),
+        transport=transport,
+        live=live,
+        workers=workers,
+        signals=signals,
+        drain=drain,
     )
     services = services_of(config, catalog, outside)
     worker = Worker(services.engine, workers)
@@ -143,6 +156,8 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
             parser,
             config=AttachmentsConfig(limits=config.limits, fetch=config.fetch, template=config.file_template),
         ),
+        tools={"mcp": _mcp(config, outside, clock)},
+        timeouts=config.timeouts,
         strict=config.strict,
         compaction_prompt=config.compaction_prompt,
     )
@@ -180,6 +195,19 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         once=Once(idempotency, signals, secret, bytes_max=config.limits.idempotent_answer_bytes_max),
         ready=missing,
         telemetry=Telemetry(Counts(), log_request),
+    )
+
+
+def _mcp(config: Config, outside: Outside, clock: Clock) -> McpServers:
+    """The tool `mcp`. What it says to servers is no model traffic: it is neither recorded nor replayed."""
+    given = config.timeouts
+    timeouts = Timeouts(connect_s=given.connect_s, first_byte_s=given.tool_s, idle_s=given.idle_s)
+    return McpServers(
+        Sessions(outside.live, timeouts, config.mcp),
+        Approvals(outside.database, clock),
+        Guard(config.fetch),
+        config=config.mcp,
+        connectors=config.connectors,
     )
 
 

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from antiphon.connectors import ConnectorConfig, McpConfig
 from antiphon.exchange import Timeouts
 from antiphon.guard import Guard
 from antiphon.knowledge import FileSearchConfig, VectorStoresConfig
@@ -177,6 +178,10 @@ class Config(Struct, frozen=True, kw_only=True):
     batches: Annotated[BatchesConfig, Meta(description="Batches of requests.")] = BatchesConfig()
     vector_stores: Annotated[VectorStoresConfig, Meta(description="Vector stores.")] = VectorStoresConfig()
     file_search: Annotated[FileSearchConfig, Meta(description="The tool `file_search`.")] = FileSearchConfig()
+    mcp: Annotated[McpConfig, Meta(description="The tool `mcp`.")] = McpConfig()
+    connectors: Annotated[dict[str, ConnectorConfig], Meta(description="MCP servers by name.")] = msgspec.field(
+        default_factory=dict
+    )
     response_patience_s: Annotated[
         float,
         Meta(ge=0, description="How long a response waits for its host's rejection before its stream begins."),
@@ -423,6 +428,9 @@ def _wrong(config: Config) -> Iterator[str]:
         yield f"fetch.allowed_networks: {error}."
     for name, given in config.hosts.items():
         yield from _wrong_host(f"hosts.{name}", name, given)
+    for name, connector in config.connectors.items():
+        if not _is_address(connector.url):
+            yield f"connectors.{name}.url: expected an address such as https://mcp.example.com/mcp."
     # A replaying server learns of hosts from its recordings as well.
     if config.default_host and config.default_host not in config.hosts and config.mode != "replay":
         yield f"default_host: there is no host {config.default_host!r}.{suggestion(config.default_host, config.hosts)}"
