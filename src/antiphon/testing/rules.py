@@ -39,8 +39,8 @@ BEYOND_SDK = frozenset(
 )
 """Fields that are sent although the package's type does not name them, each with its reason."""
 
-WITHOUT_STATUS = ("reasoning", "compaction")
-"""Items that may have no status; a compaction item cannot."""
+WITHOUT_STATUS = ("reasoning", "compaction", "mcp_list_tools", "mcp_approval_request")
+"""Items that may have no status; all but the first cannot."""
 
 SDK_MAJOR = 3
 """The major version of the package whose types are the judge."""
@@ -53,6 +53,7 @@ PART_TYPES = {"output_text": "text", "refusal": "refusal", "reasoning_text": "te
 STREAMED_FIELDS = {
     "response.function_call_arguments": ("function_call", "arguments"),
     "response.custom_tool_call_input": ("custom_tool_call", "input"),
+    "response.mcp_call_arguments": ("mcp_call", "arguments"),
 }
 """Pairs of delta and done events that build up one field of an item."""
 

@@ -40,11 +40,17 @@ log = logging.getLogger("antiphon.tools")
 
 _PAGES_MAX = 100
 _ERROR_BYTES_MAX = 64 * 1024
+_MESSAGE_CHARS_MAX = 1000
 _HTTP_REFUSED = -32099
 """Our code for an HTTP status in the clothes of a JSON-RPC error; of the range that is left to implementations."""
 _ELSEWHERE = frozenset({400, 404, 405, 406, 415, 501})
 """Statuses of a server that does not speak streamable HTTP, but may speak the older transport."""
 _OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "user-agent"})
+
+
+for _name in ("mcp.client", "mcp.shared", "httpx2"):
+    # They log whole messages, and addresses with all that is in them.
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 class Session:
@@ -165,7 +171,7 @@ class Session:
             return http_error(error.response.status_code)
         if isinstance(error, httpx2.TimeoutException | TimeoutError):
             return UpstreamTimeout("The server did not answer in time.")
-        log.info("MCP session ended", exc_info=error)
+        log.info("MCP session ended", extra={"exception": repr(error)})
         return Gone("The server ended the session.")
 
 
@@ -189,7 +195,7 @@ def _translated(error: MCPError) -> ApiError:
         return kind(error.message)
     if error.message == "Session terminated":
         return Gone("The server does not know the session any more.", unheard=True)
-    return Refused(error.code, error.message)
+    return Refused(error.code, error.message[:_MESSAGE_CHARS_MAX])
 
 
 # ---------------------------------------------------------------- over our transport
