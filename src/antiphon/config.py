@@ -428,9 +428,6 @@ def _wrong(config: Config) -> Iterator[str]:
         yield f"fetch.allowed_networks: {error}."
     for name, given in config.hosts.items():
         yield from _wrong_host(f"hosts.{name}", name, given)
-    for name, connector in config.connectors.items():
-        if not _is_address(connector.url):
-            yield f"connectors.{name}.url: expected an address such as https://mcp.example.com/mcp."
     # A replaying server learns of hosts from its recordings as well.
     if config.default_host and config.default_host not in config.hosts and config.mode != "replay":
         yield f"default_host: there is no host {config.default_host!r}.{suggestion(config.default_host, config.hosts)}"

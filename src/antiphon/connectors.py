@@ -1,5 +1,6 @@
 """Settings of the tool `mcp`: servers of the Model Context Protocol that clients name, and those of the operator's."""
 
+import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -11,7 +12,7 @@ from antiphon.settings import SECRET
 class ConnectorConfig(Struct, frozen=True, kw_only=True):
     """An MCP server that clients use by its name (`connector_id`). It is trusted: it may stand in a private network."""
 
-    url: Annotated[str, Meta(min_length=1, description="Its address, such as `https://mcp.example.com/mcp`.")]
+    url: Annotated[str, Meta(description="Its address, such as `https://mcp.example.com/mcp`.")] = ""
     authorization: Annotated[
         str,
         Meta(description="Its token, unless the request brings one; best written as `env:NAME`.", extra=SECRET),
@@ -23,6 +24,11 @@ class ConnectorConfig(Struct, frozen=True, kw_only=True):
         tuple[str, ...], Meta(description="The only tools of it that can be used; none named: all.")
     ] = ()
     description: Annotated[str, Meta(description="What it is, for those who list the connectors.")] = ""
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for what is no address."""
+        if not re.match(r"https?://[^/?#\s]+", self.url):
+            raise ValueError("url: expected an address such as https://mcp.example.com/mcp")
 
 
 class McpConfig(Struct, frozen=True, kw_only=True):

@@ -43,7 +43,11 @@ def settings(host: Host, mcp: McpHost) -> dict[str, Any]:
         "fetch": LOOPBACK,
         "mcp": {"list_s": 5, "answer_bytes_max": 1_000_000, "result_bytes_max": 1000, "tools_max": 40},
         "connectors": {
-            "connector_gmail": {"url": mcp.url("/auth/mcp"), "authorization": TOKEN, "allowed_tools": ["get_boiling_point"]}
+            "connector_gmail": {
+                "url": mcp.url("/auth/mcp"),
+                "authorization": TOKEN,
+                "allowed_tools": ["get_boiling_point"],
+            }
         },
     }
 
@@ -154,13 +158,20 @@ def test_only_allowed_tools_are_listed_and_offered(
 
 def test_two_servers_with_one_name_and_a_function_are_told_apart(server: Server, host: Host, mcp: McpHost) -> None:
     host.answer(
-        Reply(calls=[Call(name="other_get_boiling_point", arguments='{"city": "Rome"}', id="a"), Call(name="look", id="b")]),
+        Reply(
+            calls=[
+                Call(name="other_get_boiling_point", arguments='{"city": "Rome"}', id="a"),
+                Call(name="look", id="b"),
+            ]
+        ),
         Reply(text=["ok"]),
     )
     function = {"type": "function", "name": "greet_everyone", "parameters": {}}
     other = tool(mcp, "/second", server_label="other")
     stream = server.stream(input="Hi", tools=[tool(mcp), other, function])
-    assert {"get_boiling_point", "other_get_boiling_point", "greet_everyone", "lab_greet_everyone"} <= set(offered(host))
+    assert {"get_boiling_point", "other_get_boiling_point", "greet_everyone", "lab_greet_everyone"} <= set(
+        offered(host)
+    )
     calls = {(item["server_label"], item["name"], item["output"]) for item in stream.of("mcp_call")}
     assert calls == {("other", "get_boiling_point", "99 in Rome"), ("lab", "look", "seen")}
 
@@ -215,7 +226,11 @@ def test_a_tool_that_fails_tells_the_model_and_shows_the_error(server: Server, h
 def test_results_are_bounded_structured_ones_are_text_and_pictures_are_words_for_a_blind_model(
     server: Server, host: Host, mcp: McpHost
 ) -> None:
-    calls = [Call(name="long", id="a", arguments='{"size": 5000}'), Call(name="facts", id="b"), Call(name="picture", id="c")]
+    calls = [
+        Call(name="long", id="a", arguments='{"size": 5000}'),
+        Call(name="facts", id="b"),
+        Call(name="picture", id="c"),
+    ]
     host.answer(Reply(calls=calls), Reply(text=["ok"]))
     stream = server.stream(input="Hi", tools=[tool(mcp)])
     long, facts, picture = (item["output"] for item in stream.of("mcp_call"))
@@ -266,14 +281,17 @@ def test_what_is_approved_is_run_once_and_the_model_goes_on(
     # Again, in the same chain.
     got = server.post(
         "/responses",
-        {"model": MODEL, **body, "previous_response_id": stream.response["id"], "input": [answer(question, approve=True)]},
+        {
+            "model": MODEL,
+            **body,
+            "previous_response_id": stream.response["id"],
+            "input": [answer(question, approve=True)],
+        },
     )
     assert (got.status, got.json["error"]["code"]) == (400, "approval_used")
 
 
-def test_what_is_refused_is_not_run_and_the_model_is_told_why(
-    client: openai.OpenAI, host: Host, mcp: McpHost
-) -> None:
+def test_what_is_refused_is_not_run_and_the_model_is_told_why(client: openai.OpenAI, host: Host, mcp: McpHost) -> None:
     first = asked(client, host, mcp)
     declared: Any = [tool(mcp, require_approval="always")]
     given: Any = [answer(first.output[-1], approve=False, reason="Too much.")]
@@ -414,9 +432,7 @@ def test_a_server_that_cannot_be_listed_fails_the_response_and_says_why(
     assert host.calls == []
 
 
-def test_a_server_that_hangs_is_given_up(
-    host: Host, mcp: McpHost, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_server_that_hangs_is_given_up(host: Host, mcp: McpHost, tmp_path_factory: pytest.TempPathFactory) -> None:
     hasty = {**settings(host, mcp), "mcp": {"list_s": 0.3}, "timeouts": {"tool_s": 0.3}}
     mcp.gates = {"g": Gate()}
     with running(hasty, tmp_path_factory.mktemp("hasty")) as server:

@@ -182,12 +182,16 @@ class McpHost:
             while (await receive())["type"] != "http.disconnect":
                 pass
         elif how == "endless":
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+            await send(
+                {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]}
+            )
             for _ in range(4096):
                 await send({"type": "http.response.body", "body": b" " * 65536, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         elif how == "cut":
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+            await send(
+                {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]}
+            )
             await send({"type": "http.response.body", "body": b"event: message\ndata: {", "more_body": False})
         else:
             await self._by_hand(how, scope, send)

@@ -20,7 +20,7 @@ import msgspec
 from mcp import Client, MCPError
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
-from mcp_types import (
+from mcp.types import (
     HEADER_MISMATCH,
     CallToolRequest,
     CallToolRequestParams,

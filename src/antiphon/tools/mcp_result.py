@@ -83,7 +83,7 @@ def listed(tools: Iterable[Mapping[str, Any]], config: McpConfig) -> tuple[list[
     wrong: list[str] = []
     for tool in tools:
         name = str(tool.get("name", ""))
-        fault = _fault(name, tool, found, config)
+        fault = _fault(name, tool, found, config=config)
         if fault:
             wrong.append(f"{name[:NAME_CHARS_MAX]!r} {fault}")
             continue
@@ -95,7 +95,7 @@ def listed(tools: Iterable[Mapping[str, Any]], config: McpConfig) -> tuple[list[
     return list(found.values()), wrong
 
 
-def _fault(name: str, tool: Mapping[str, Any], found: Mapping[str, Any], config: McpConfig) -> str:
+def _fault(name: str, tool: Mapping[str, Any], found: Mapping[str, Any], *, config: McpConfig) -> str:
     if not name.strip() or len(name) > 256:
         return "has no usable name"
     if name in found:
