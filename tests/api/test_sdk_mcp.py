@@ -7,11 +7,11 @@ from typing import Any
 
 import openai
 import pytest
-from mcp_server import TOKEN, McpHost
 
 from antiphon.testing.host import Call, Host, Reply
 from antiphon.testing.script import Gate
 from antiphon.testing.server import Server, running, until
+from mcp_server import TOKEN, McpHost
 
 MODEL = "scripted/scripted-model"
 LIQUID = '{"liquid_name": "myawesomeliquid"}'
@@ -249,7 +249,7 @@ def asked(client: openai.OpenAI, host: Host, mcp: McpHost, *calls: Call, **more:
     return client.responses.create(model=MODEL, input="Pay", tools=declared, **more)
 
 
-def answer(question: Any, approve: bool, reason: str | None = None) -> dict[str, Any]:  # noqa: FBT001
+def answer(question: Any, approve: bool, reason: str | None = None) -> dict[str, Any]:
     said = {"type": "mcp_approval_response", "approval_request_id": question.id, "approve": approve}
     return said if reason is None else {**said, "reason": reason}
 

@@ -16,8 +16,16 @@ from types import TracebackType
 from typing import Any, Self
 
 import uvicorn
+from mcp.server.lowlevel import Server
 from mcp.server.mcpserver import Image, MCPServer
-from mcp_types import ToolAnnotations
+from mcp.types import (
+    CallToolRequestParams,
+    CallToolResult,
+    ListToolsResult,
+    TextContent,
+    Tool,
+    ToolAnnotations,
+)
 from msgspec import Struct
 
 from antiphon.testing.script import Gate
@@ -44,13 +52,18 @@ class Asked(Struct, frozen=True):
 
 
 class McpHost:
-    """All servers of the tests, on one port. `calls` counts the runs of each tool; `gates` hold tools named `wait`."""
+    """All servers of the tests, on one port. `calls` counts the runs of each tool; `gates` hold tools named `wait`.
+
+    At `/played`, a server offers the functions of a recording (`offered`), whose `answers` are by name and arguments.
+    """
 
     def __init__(self) -> None:
         self.asked: list[Asked] = []
         self.calls: Counter[str] = Counter()
         self.gates: dict[str, Gate] = {}
         self.lies: list[dict[str, Any]] = []
+        self.offered: list[dict[str, Any]] = []
+        self.answers: dict[str, str] = {}
         self.root = ""
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -115,7 +128,7 @@ class McpHost:
             scope["root_path"], scope["path"] = root, scope["path"]
         else:
             scope["path"] = path
-        app = self._apps["older" if older else "second" if path == "/second" else "newer"]
+        app = self._apps["older" if older else path if path in self._apps else "/mcp"]
         await app(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -129,11 +142,14 @@ class McpHost:
                 self.calls["second"] += 1
                 return f"99 in {city}"
 
-            newer = first.streamable_http_app()
-            other = second.streamable_http_app(streamable_http_path="/second")
-            self._apps: dict[str, Any] = {"newer": newer, "older": tools_of(self).sse_app(), "second": other}
-            for app in (newer, other):
+            self._apps: dict[str, Any] = {
+                "/mcp": first.streamable_http_app(),
+                "/second": second.streamable_http_app(streamable_http_path="/second"),
+                "/played": played(self).streamable_http_app(streamable_http_path="/played"),
+            }
+            for app in self._apps.values():
                 await stack.enter_async_context(app.router.lifespan_context(app))
+            self._apps["older"] = tools_of(self).sse_app()
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
@@ -233,6 +249,25 @@ async def _answer(
     named = [(b"content-type", kind.encode()), *(headers or [])]
     await send({"type": "http.response.start", "status": status, "headers": named})
     await send({"type": "http.response.body", "body": body})
+
+
+def played(host: McpHost) -> Server[Any]:
+    """A server that has the tools that somebody recorded, and answers as it was recorded."""
+
+    async def list_tools(_context: object, _params: object) -> ListToolsResult:
+        return ListToolsResult(
+            tools=[
+                Tool(name=each["name"], description=each.get("description"), input_schema=each["parameters"])
+                for each in host.offered
+            ]
+        )
+
+    async def call_tool(_context: object, params: CallToolRequestParams) -> CallToolResult:
+        host.calls[params.name] += 1
+        said = host.answers[f"{params.name} {json.dumps(params.arguments, sort_keys=True)}"]
+        return CallToolResult(content=[TextContent(type="text", text=said)])
+
+    return Server("played", on_list_tools=list_tools, on_call_tool=call_tool)
 
 
 def tools_of(host: McpHost) -> MCPServer:

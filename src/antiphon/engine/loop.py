@@ -72,6 +72,7 @@ async def _steps(
     `again`: another process may have begun to run what the journal says is to be run.
     """
     emitter = progress.emitter
+    again = again and bool(emitter.running)  # what begins only now, nobody else has begun
     if events := emitter.feed(_resuming(progress)):
         yield events
     while True:

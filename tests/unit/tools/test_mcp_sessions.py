@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from mcp_server import TOKEN, McpHost
 
 from antiphon.connectors import McpConfig
 from antiphon.egress import LiveTransport
@@ -14,6 +13,7 @@ from antiphon.limits import FetchConfig
 from antiphon.testing.script import Gate
 from antiphon.tools.mcp_result import Gone, Refused, Server
 from antiphon.tools.mcp_sessions import Sessions
+from mcp_server import TOKEN, McpHost
 
 LOOPBACK = FetchConfig(ports=(), allowed_networks=("127.0.0.0/8",))
 KEY = ("resp_1", 0)
