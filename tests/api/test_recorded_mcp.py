@@ -1,4 +1,4 @@
-"""What gpt-4o said to Llama Stack's MCP tests, played through the server with a real MCP server that has those tools."""
+"""What gpt-4o said to Llama Stack's MCP tests, played through the server and a real MCP server with those tools."""
 
 import json
 from collections.abc import Iterator

@@ -36,6 +36,14 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 TOKEN = "the-token-of-the-tests"
 START_S = 20.0
+PAGES: dict[str, tuple[int, bytes, str, list[tuple[bytes, bytes]]]] = {
+    "html": (200, b"<html>Welcome!</html>", "text/html", []),
+    "broken": (500, b"Traceback: secret", "text/plain", []),
+    "forbidden": (403, b"no", "text/plain", []),
+    "garbage": (200, b"{]", "application/json", []),
+    "redirect": (307, b"", "text/plain", [(b"location", b"http://127.0.0.2:9/mcp")]),
+}
+"""What some servers answer to everything."""
 PIXEL = (
     b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89"
     b"\x00\x00\x00\rIDATx\x9cc\xf8\xff\xff?\x00\x05\xfe\x02\xfe\xa7\x9a\xa0\xa0\x00\x00\x00\x00IEND\xaeB`\x82"
@@ -183,17 +191,9 @@ class McpHost:
     # ------------------------------------------------------------ servers that misbehave
 
     async def _misbehave(self, how: str, scope: Scope, receive: Receive, send: Send) -> None:
-        if how == "html":
-            await _answer(send, 200, b"<html>Welcome!</html>", kind="text/html")
-        elif how == "broken":
-            await _answer(send, 500, b"Traceback: secret", kind="text/plain")
-        elif how == "forbidden":
-            await _answer(send, 403, b"no", kind="text/plain")
-        elif how == "garbage":
-            await _answer(send, 200, b"{]", kind="application/json")
-        elif how == "redirect":
-            away = [(b"location", b"http://127.0.0.2:9/mcp")]
-            await _answer(send, 307, b"", kind="text/plain", headers=away)
+        if how in PAGES:
+            status, body, kind, headers = PAGES[how]
+            await _answer(send, status, body, kind=kind, headers=headers)
         elif how == "hang":
             while (await receive())["type"] != "http.disconnect":
                 pass
@@ -305,6 +305,13 @@ def tools_of(host: McpHost) -> MCPServer:
         host.calls["look"] += 1
         return "seen"
 
+    _odd_tools(host, server)
+    return server
+
+
+def _odd_tools(host: McpHost, server: MCPServer) -> None:
+    """Those that fail, say much, or take long."""
+
     @server.tool()
     def fail(why: str) -> str:
         """Fails."""
@@ -337,5 +344,3 @@ def tools_of(host: McpHost) -> MCPServer:
         host.calls["wait"] += 1
         await host.gates[gate].passed()
         return f"{gate} is open"
-
-    return server
