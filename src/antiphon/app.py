@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,11 @@ from antiphon.exchange import Timeouts, Transport
 from antiphon.fetch import Fetcher
 from antiphon.guard import Guard
 from antiphon.ids import random_id, replayable_ids
+from antiphon.models.base import Access
 from antiphon.models.catalog import Catalog, catalog_of
+from antiphon.models.embedding import embed
+from antiphon.models.reranking import rerank
+from antiphon.models.tokens import tokenizer
 from antiphon.replay.llama_stack import NumberedIds
 from antiphon.replay.transport import ReplayOptions, ReplayTransport, open_transport
 from antiphon.stores.approvals import Approvals
@@ -43,18 +47,28 @@ from antiphon.stores.conversations import Conversations
 from antiphon.stores.database import Database
 from antiphon.stores.files import Files
 from antiphon.stores.idempotency import Idempotency
-from antiphon.stores.jobs import Job, Kind
+from antiphon.stores.jobs import Job, Jobs, Kind
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.opening import open_database, open_jobs, open_signals
 from antiphon.stores.responses import Responses
 from antiphon.stores.runs import Runs
 from antiphon.stores.signals import Signals
 from antiphon.stores.uploads import Uploads
+from antiphon.stores.vector_files import VectorFiles
+from antiphon.stores.vector_stores import VectorStores
 from antiphon.stores.workers import Workers
 from antiphon.telemetry import Counts, Telemetry, log_request
+from antiphon.tools.file_search import FileSearch
 from antiphon.tools.mcp import McpServers
 from antiphon.tools.mcp_sessions import Sessions
+from antiphon.vectors import ingest
+from antiphon.vectors.base import Document, Piece, VectorIndex
+from antiphon.vectors.chunk import pieces
+from antiphon.vectors.ingest import Ingesting
+from antiphon.vectors.opening import default_index, open_indexes
 from antiphon.vectors.parse import Parser
+from antiphon.vectors.search import Embed, Search
+from antiphon.wire.chunking import ChunkingStrategyRequestParam, as_cut
 
 log = logging.getLogger("antiphon.app")
 
@@ -71,6 +85,7 @@ class Outside(Struct, frozen=True, kw_only=True):
     live: Transport
     workers: Workers
     signals: Signals
+    indexes: Mapping[str, VectorIndex]
     drain: Drain
 
 
@@ -95,6 +110,7 @@ async def opened(config: Config, drain: Drain) -> AsyncIterator[Services]:
     signals = open_signals(config, database)
     catalog = catalog_of(config, transport)
     workers = Workers(database, config.background.lease_s)
+    indexes = open_indexes(config, database)
     outside = Outside(
         database=database,
         blobs=_blobs(config),
@@ -102,6 +118,7 @@ async def opened(config: Config, drain: Drain) -> AsyncIterator[Services]:
         live=live,
         workers=workers,
         signals=signals,
+        indexes=indexes,
         drain=drain,
     )
     services = services_of(config, catalog, outside)
@@ -124,21 +141,25 @@ async def opened(config: Config, drain: Drain) -> AsyncIterator[Services]:
         await transport.close()
         await outside.blobs.close()
         await services.jobs.close()
+        for index in indexes.values():
+            await index.close()
         await signals.close()
         await database.close()
 
 
 def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
     """The services over a catalog and a database. In replay, time stands still and ids derive from requests."""
-    replaying = config.mode == "replay"
-    clock = replay_clock if replaying else system_clock
-    new_id = replayable_ids() if replaying else random_id
+    clock = _clock(config)
+    new_id = replayable_ids() if config.mode == "replay" else random_id
     secret = settings.secret(config)
     database, workers, signals = outside.database, outside.workers, outside.signals
+    files = Files(database, outside.blobs, clock, workers=workers)
+    queue = open_jobs(config, database, workers, signals=signals)
+    parser = Parser(config.vector_stores.parsing)
+    ingesting = _ingesting(config, catalog, outside, files=files, parser=parser, jobs=queue)
+    search = _search(config, catalog, ingesting)
     idempotency = Idempotency(database, workers, clock, kept_s=config.idempotency_s)
     responses, conversations = Responses(database), Conversations(database)
-    files = Files(database, outside.blobs, clock, workers=workers)
-    parser = Parser(config.vector_stores.parsing)
     engine = Engine(
         catalog=catalog,
         responses=responses,
@@ -150,29 +171,12 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         new_id=new_id,
         sealer=Sealer(secret),
         limits=config.limits,
-        attachments=Attachments(
-            files,
-            Fetcher(outside.transport, Guard(config.fetch)),
-            parser,
-            config=AttachmentsConfig(limits=config.limits, fetch=config.fetch, template=config.file_template),
-        ),
-        tools={"mcp": _mcp(config, outside, clock)},
         timeouts=config.timeouts,
+        tools={"file_search": FileSearch(search, config.file_search), "mcp": _mcp(config, outside)},
+        attachments=_attachments(config, outside, files, parser=parser),
         strict=config.strict,
         compaction_prompt=config.compaction_prompt,
     )
-
-    async def missing() -> list[str]:
-        if outside.drain.begun:
-            return ["the server is stopping"]
-        await database.one("SELECT 1")
-        hosts = await catalog.providers()
-        if not hosts:
-            return ["no model host is configured"]
-        return (
-            [] if any(host.health.status != "Error" for host in hosts) else ["no model host answers: see /v1/providers"]
-        )
-
     return Services(
         config=config,
         clock=clock,
@@ -186,29 +190,77 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         uploads=Uploads(database, files, clock, limits=config.limits),
         parser=parser,
         batches=Batches(database),
-        jobs=open_jobs(config, database, workers, signals=signals),
+        jobs=queue,
+        vector_stores=ingesting.stores,
+        vector_files=ingesting.files,
+        ingesting=ingesting,
+        search=search,
         test_ids=NumberedIds(),
         tasks=Tasks(),
         drain=outside.drain,
         alive=KeepAlive(config.timeouts.keep_alive_s),
         idempotency=idempotency,
         once=Once(idempotency, signals, secret, bytes_max=config.limits.idempotent_answer_bytes_max),
-        ready=missing,
+        ready=partial(_missing, outside, catalog),
         telemetry=Telemetry(Counts(), log_request),
     )
 
 
-def _mcp(config: Config, outside: Outside, clock: Clock) -> McpServers:
+def _mcp(config: Config, outside: Outside) -> McpServers:
     """The tool `mcp`. What it says to servers is no model traffic: it is neither recorded nor replayed."""
     given = config.timeouts
     timeouts = Timeouts(connect_s=given.connect_s, first_byte_s=given.tool_s, idle_s=given.idle_s)
     return McpServers(
         Sessions(outside.live, timeouts, config.mcp),
-        Approvals(outside.database, clock),
+        Approvals(outside.database, _clock(config)),
         Guard(config.fetch),
         config=config.mcp,
         connectors=config.connectors,
     )
+
+
+def _ingesting(
+    config: Config, catalog: Catalog, outside: Outside, *, files: Files, parser: Parser, jobs: Jobs
+) -> Ingesting:
+    """What brings files into vector stores."""
+    database, clock = outside.database, _clock(config)
+    return Ingesting(
+        stores=VectorStores(database, clock),
+        files=VectorFiles(database, clock),
+        uploads=files,
+        jobs=jobs,
+        signals=outside.signals,
+        clock=clock,
+        config=config.vector_stores,
+        indexes=outside.indexes,
+        default_index=default_index(config, database),
+        read=parser.parse,
+        cut=_cut,
+        embed=_embed(catalog),
+    )
+
+
+def _attachments(config: Config, outside: Outside, files: Files, *, parser: Parser) -> Attachments:
+    """What files and images become that a request names."""
+    fetcher = Fetcher(outside.transport, Guard(config.fetch))
+    kept = AttachmentsConfig(limits=config.limits, fetch=config.fetch, template=config.file_template)
+    return Attachments(files, fetcher, parser, config=kept)
+
+
+def _clock(config: Config) -> Clock:
+    """The time: it stands still in replay."""
+    return replay_clock if config.mode == "replay" else system_clock
+
+
+async def _missing(outside: Outside, catalog: Catalog) -> list[str]:
+    """What the server lacks to do its work."""
+    if outside.drain.begun:
+        return ["the server is stopping"]
+    await outside.database.one("SELECT 1")
+    hosts = await catalog.providers()
+    if not hosts:
+        return ["no model host is configured"]
+    return [] if any(host.health.status != "Error" for host in hosts) else ["no model host answers: see /v1/providers"]
 
 
 async def _work_until_told(services: Services) -> None:
@@ -243,6 +295,7 @@ async def _work(services: Services, lanes: batches.Lanes) -> None:
     kept = config.jobs
     cleaning: dict[str, Callable[[Job], Awaitable[object]]] = {
         batches.SWEEP: partial(batches.sweep, running),
+        ingest.SWEEP: partial(ingest.sweep, services.ingesting),
         "clean_responses": lambda _: services.responses.fail_left_over(services.clock()),
         "clean_files": lambda _: services.files.clean(services.clock() - LOOSE_S_MAX),
         "clean_uploads": lambda _: services.uploads.clean(),
@@ -253,7 +306,41 @@ async def _work(services: Services, lanes: batches.Lanes) -> None:
     kinds[batches.KIND] = Kind(
         perform=performing(partial(batches.perform, running)), at_once=config.batches.batches_at_once, attempts_max=20
     )
+    kinds[ingest.KIND] = Kind(
+        perform=performing(partial(ingest.perform, services.ingesting)),
+        at_once=config.vector_stores.ingest_at_once,
+        attempts_max=20,
+    )
+    kinds[ingest.FORGET] = Kind(perform=performing(partial(ingest.forget, services.ingesting)), attempts_max=20)
     await jobs.serve(services.jobs, kinds, [Recurring(kind=name, every_s=kept.clean_every_s) for name in cleaning])
+
+
+def _cut(document: Document, strategy: ChunkingStrategyRequestParam | None) -> Iterator[Piece]:
+    """The pieces of a document. The vocabulary is loaded when the first is asked for, which happens in a thread."""
+    yield from pieces(document, as_cut(strategy), tokenizer())
+
+
+def _embed(catalog: Catalog) -> Embed:
+    """Texts into vectors; a model is asked for a length only where its own is known to be another."""
+
+    async def embedded(model: str, texts: Sequence[str], *, dimension: int, access: Access) -> list[bytes]:
+        own = (await catalog.resolve(model, access, kind="embedding")).info.dimension
+        wanted = dimension if dimension and own and own != dimension else None
+        return await embed(catalog, model, texts, access=access, dimensions=wanted)
+
+    return embedded
+
+
+def _search(config: Config, catalog: Catalog, ingesting: Ingesting) -> Search:
+    return Search(
+        ingesting.stores,
+        ingesting.indexes,
+        config.vector_stores.search,
+        embed=_embed(catalog),
+        rerank=lambda model, query, documents, access: rerank(
+            catalog, model, query, documents=documents, access=access
+        ),
+    )
 
 
 def _told(working: asyncio.Task[None]) -> None:

@@ -93,6 +93,10 @@ def embedding_inputs(server: Server, host: Host, more: int) -> Got:
     return server.post("/embeddings", {"model": MODEL, "input": ["Hi"] * (FEW + more)})
 
 
+def rerank_documents(server: Server, host: Host, more: int) -> Got:
+    return server.post("/rerank", {"model": MODEL, "query": "Hi", "documents": ["Hi"] * (FEW + more)})
+
+
 def requests_running(server: Server, host: Host, more: int) -> Got:
     """One less than the limit waits for the host, or as many as the limit."""
     gate = Gate()
@@ -110,6 +114,23 @@ def requests_running(server: Server, host: Host, more: int) -> Got:
     return got
 
 
+def store_files(server: Server, host: Host, more: int) -> Got:
+    form = (
+        b'--b\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nuser_data\r\n'
+        b'--b\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\na\r\n--b--\r\n'
+    )
+    head = {"content-type": "multipart/form-data; boundary=b"}
+    files = [server.ask("POST", "/v1/files", form, headers=head).json["id"] for _ in range(FEW + more)]
+    store = server.post("/vector_stores", {"file_ids": files[1:], "embedding_model": ""}).json["id"]
+    return server.post(f"/vector_stores/{store}/files", {"file_id": files[0]})
+
+
+def inserted_chunks(server: Server, host: Host, more: int) -> Got:
+    store = server.post("/vector_stores", {"embedding_model": ""}).json["id"]
+    chunks = [{"content": "Hi"}] * (FEW + more)
+    return server.post("/vector-io/insert", {"vector_store_id": store, "chunks": chunks})
+
+
 CASES: dict[str, tuple[Callable[[Server, Host, int], Got], int, int, str]] = {
     "body_bytes_max": (body, MOST, 413, "request_too_large"),
     "file_bytes_max": (file, MOST, 413, "request_too_large"),
@@ -123,7 +144,10 @@ CASES: dict[str, tuple[Callable[[Server, Host, int], Got], int, int, str]] = {
     "attachments_bytes_max": (attachment_bytes, MOST, 400, "attachments_too_large"),
     "tools_max": (tools, FEW, 400, "array_above_max_length"),
     "embedding_inputs_max": (embedding_inputs, FEW, 400, "array_above_max_length"),
+    "rerank_documents_max": (rerank_documents, FEW, 400, "array_above_max_length"),
     "requests_running_max": (requests_running, FEW, 429, "too_many_requests_running"),
+    "vector_stores.files_max": (store_files, FEW, 400, "too_many_files"),
+    "vector_stores.insert_chunks_max": (inserted_chunks, FEW, 400, "array_above_max_length"),
 }
 
 
@@ -134,14 +158,16 @@ def sized(size: int) -> Reply:
 
 ELSEWHERE = {"socket_bytes_max", "model_calls_max", "tools_at_once"}
 """What is tested in test_sdk_sockets, and in unit/engine/test_dispatch: limits that are no error."""
-LIMITS = [(each, each) for each in Limits.__struct_fields__ if each not in ELSEWHERE]
+NAMES = [each for each in Limits.__struct_fields__ if each not in ELSEWHERE] + [name for name in CASES if "." in name]
+LIMITS = [(each, each) for each in NAMES]
 
 
 @pytest.fixture
 def limited(request: pytest.FixtureRequest, tmp_path: Path, host: Host) -> Iterator[Server]:
     """A server with one small limit."""
     settings: dict[str, Any] = {"hosts": {"scripted": {"base_url": host.url, "preset": "custom"}}}
-    settings["limits"] = {request.param: CASES[request.param][1]}
+    table, _, name = request.param.rpartition(".")
+    settings[table or "limits"] = {name: CASES[request.param][1]}
     with running(settings, tmp_path) as started:
         yield started
 

@@ -26,6 +26,7 @@ ASSERTING = {
 MAY_SKIP = "conftest.py"  # the folder of recordings beside the repository is not part of it
 
 NO_UNIT_TEST = {
+    "vectors/rewrite.py": "tests/api/test_sdk_vector_stores.py asks a model by it",
     "app.py": "the composition root: every test in tests/api goes through it",
     "drain.py": "tests/api/test_stop.py",
     "supervisor.py": "tests/api/test_workers.py",
@@ -43,6 +44,11 @@ NO_UNIT_TEST = {
     "models/base.py": "records and protocols",
     "vectors/base.py": "records and protocols",
     "vectors/reader.py": "tests/unit/vectors/test_parse.py",
+    "vectors/segments.py": "tests/unit/vectors/test_exact.py searches in them",
+    "vectors/shelf.py": "tests/unit/vectors/test_sqlite_index.py",
+    "vectors/chunk_rows.py": "tests/contract/test_indexes.py",
+    "vectors/pg_index.py": "tests/contract/test_indexes.py",
+    "vectors/qdrant_index.py": "tests/contract/test_indexes.py",
     "engine/run.py": "a record",
     "engine/open_items.py": "tests/unit/engine/test_emit.py",
     "engine/writing.py": "tests/unit/engine/test_emit.py",

@@ -15,6 +15,7 @@ from antiphon.api.form import Form
 from antiphon.api.reply import Reply
 from antiphon.api.route import report, route
 from antiphon.errors import DECODE_ERRORS, InvalidRequest, NotFound, RangeNotSatisfiable, TooLarge, misfit
+from antiphon.vectors.ingest import Target, put
 from antiphon.wire.base import Page
 from antiphon.wire.files import EXPIRES_S_MAX, CreateFile, File, FileDeleted, FileListQuery
 from antiphon.wire.uploads import CreateUpload
@@ -81,9 +82,12 @@ async def get_file(call: Call[None, None]) -> File:
 
 @route("DELETE", "/v1/files/{file_id}", answer=FileDeleted)
 async def delete_file(call: Call[None, None]) -> FileDeleted:
-    """Delete a file and its bytes."""
-    file_id = call.params["file_id"]
-    await call.services.files.delete(call.owner, file_id)
+    """Delete a file and its bytes, and remove it from all vector stores."""
+    services, file_id = call.services, call.params["file_id"]
+    await services.files.delete(call.owner, file_id)
+    for store_id in await services.vector_files.stores_of(call.owner, file_id):
+        services.engine.signals.send(store_id)
+        await put(services.jobs, Target(owner=call.owner, store=store_id, file=file_id))
     return FileDeleted(id=file_id)
 
 

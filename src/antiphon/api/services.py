@@ -22,8 +22,12 @@ from antiphon.stores.idempotency import Idempotency
 from antiphon.stores.jobs import Jobs
 from antiphon.stores.responses import Responses
 from antiphon.stores.uploads import Uploads
+from antiphon.stores.vector_files import VectorFiles
+from antiphon.stores.vector_stores import VectorStores
 from antiphon.telemetry import Telemetry
+from antiphon.vectors.ingest import Ingesting
 from antiphon.vectors.parse import Parser
+from antiphon.vectors.search import Search
 
 
 class Services(Struct, frozen=True, kw_only=True):
@@ -42,6 +46,10 @@ class Services(Struct, frozen=True, kw_only=True):
     parser: Parser
     batches: Batches
     jobs: Jobs
+    vector_stores: VectorStores
+    vector_files: VectorFiles
+    ingesting: Ingesting
+    search: Search
     test_ids: NumberedIds
     tasks: Tasks
     drain: Drain

@@ -119,12 +119,11 @@ async def _with_context(engine: Engine, run: Run, stored: Kept) -> Run:
         functions=tuple(offer.function for offer in run.offers.values()),
         instructions=instructions if isinstance(instructions, str) else None,
     )
-    access = Access(key=keys.key, keys=keys.keys, replay=stored.replay)
-    request = await engine.filled(request, run.host, owner=run.owner, access=access)
     context = [*history, *run.input]
+    access = Access(key=keys.key, keys=keys.keys, replay=stored.replay)
     return replace(
         run,
-        request=request,
+        request=await engine.filled(request, run.host, owner=run.owner, access=access),
         citable=citable(context),
         preludes=preludes(engine.tools, run.response.tools, context, added=run.input),
         secrets=keys.secrets,

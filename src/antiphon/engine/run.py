@@ -8,14 +8,13 @@ import msgspec
 from msgspec import Struct
 
 from antiphon.clock import Clock
-from antiphon.config import COMPACTION_PROMPT
 from antiphon.engine.attachments import Asking, Attachments
 from antiphon.engine.control import Control
 from antiphon.engine.emit import Emitter
 from antiphon.engine.journal import Announced, Written
 from antiphon.engine.seal import Sealer
 from antiphon.ids import NewId
-from antiphon.limits import Background, Limits, TimeoutsConfig
+from antiphon.limits import COMPACTION_PROMPT, Background, Limits, TimeoutsConfig
 from antiphon.models.base import Access, ModelRequest
 from antiphon.models.catalog import Catalog
 from antiphon.stores.conversations import Conversations

@@ -214,7 +214,7 @@ class Provider(Protocol):
         ...
 
     async def post(self, path: str, body: bytes, access: Access) -> Incoming:
-        """Sends an OpenAI-shaped body to `path` (`/chat/completions`, `/completions`, `/embeddings`) of the host.
+        """Sends an OpenAI-shaped body to `path` (`/chat/completions`, `/completions`, `/embeddings`, `/rerank`).
 
         Returns an OpenAI-shaped answer of status 200, streamed or whole; raises `UpstreamRejected` for others.
         """

@@ -9,6 +9,7 @@ from antiphon.stores.blobs import Blobs
 from antiphon.stores.contents import AT_ONCE, LOOSE_S_MAX, Contents
 from antiphon.stores.database import Database, Duplicate, Mismatch, Row, Statement
 from antiphon.stores.table import Listing, Table, not_found
+from antiphon.stores.vector_files import file_deleted
 from antiphon.stores.workers import Workers
 from antiphon.wire.base import Page
 from antiphon.wire.files import File, FileListQuery
@@ -95,7 +96,7 @@ class Files:
         return Page(data=[_file(row) for row in rows], first_id=first, last_id=last, has_more=has_more)
 
     async def delete(self, owner: str, id: str) -> None:
-        """Removes the file, then its bytes."""
+        """Removes the file, from all vector stores too, then its bytes."""
         _, key = await self._find(owner, id)
         if not await self._retire(owner, id, key):
             raise not_found("File", id)
@@ -128,7 +129,8 @@ class Files:
         """Removes a file's row and then its bytes; whether the row was there."""
         loosen = self.contents.loosened(owner, key)
         try:
-            await self._database.transaction([Statement(_DELETE, (owner, id, key), 1), loosen])
+            delete = Statement(_DELETE, (owner, id, key), 1)
+            await self._database.transaction([delete, loosen, *file_deleted(owner, id)])
         except Mismatch:
             return False
         await self.contents.remove(owner, key)

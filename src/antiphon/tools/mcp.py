@@ -18,13 +18,12 @@ import msgspec
 from msgspec.structs import replace
 
 from antiphon.connectors import ConnectorConfig, McpConfig
-from antiphon.errors import ApiError, InvalidRequest, NotFound, Unsupported, UpstreamTimeout
+from antiphon.errors import ApiError, InvalidRequest, McpGone, NotFound, Unsupported, UpstreamTimeout
 from antiphon.guard import Guard, target_of
 from antiphon.models.base import Function
 from antiphon.tools.base import Caller, Ended, Offer, Place, Prelude, ServerTool
 from antiphon.tools.mcp_result import (
     NAME_CHARS_MAX,
-    Gone,
     Server,
     error_of,
     function_name,
@@ -351,7 +350,7 @@ class McpServers(ServerTool):
         session = await self._sessions.open(key, server)
         try:
             return await session.call(item.name, arguments)
-        except Gone as gone:
+        except McpGone as gone:
             if not gone.unheard and not self.repeatable(item, offer):
                 raise
         session = await self._sessions.open(key, server, instead_of=session)

@@ -31,9 +31,9 @@ from mcp.types import (
 from pydantic import ValidationError
 
 from antiphon import __version__
-from antiphon.errors import ApiError, Upstream, UpstreamTimeout
+from antiphon.errors import ApiError, McpGone, McpRefused, Upstream, UpstreamTimeout
 from antiphon.exchange import Incoming, Outgoing, Timeouts, Transport
-from antiphon.tools.mcp_result import Gone, Refused, Server
+from antiphon.tools.mcp_result import Server
 
 T = TypeVar("T")
 log = logging.getLogger("antiphon.tools")
@@ -69,7 +69,7 @@ class Session:
         return self._task is not None and not self._task.done() and not self._http.lost
 
     async def open(self, *, older: bool) -> None:
-        """Connects; `older`: by server-sent events alone. Raises `Refused`, `ApiError`."""
+        """Connects; `older`: by server-sent events alone. Raises `McpRefused`, `ApiError`."""
         self._http.older = older
         self._task = asyncio.create_task(self._live(older=older))
         try:
@@ -85,7 +85,7 @@ class Session:
         return await self._in_session(self._listed(most))
 
     async def call(self, name: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What a tool answers, as the protocol's JSON. Raises `Refused`, `Gone` and other `ApiError`s."""
+        """What a tool answers, as the protocol's JSON. Raises `McpRefused`, `McpGone` and other `ApiError`s."""
         return await self._in_session(self._called(name, arguments))
 
     async def close(self) -> None:
@@ -140,7 +140,7 @@ class Session:
         """The work's result, unless the session ends before it does."""
         if self._task is None or not self.alive:
             work.close()
-            raise Gone("The session with the server has ended.")
+            raise McpGone("The session with the server has ended.")
         asking = asyncio.ensure_future(work)
         try:
             ends: list[asyncio.Future[Any]] = [asking, self._task, self._http.failed]
@@ -151,7 +151,7 @@ class Session:
         except MCPError as error:
             raise _translated(error) from error
         except (ValidationError, ValueError) as error:
-            raise Refused(-32700, "The server answered with something that the protocol does not know.") from error
+            raise McpRefused(-32700, "The server answered with something that the protocol does not know.") from error
         finally:
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
@@ -172,18 +172,18 @@ class Session:
         if isinstance(error, httpx2.TimeoutException | TimeoutError):
             return UpstreamTimeout("The server did not answer in time.")
         log.info("MCP session ended", extra={"exception": repr(error)})
-        return Gone("The server ended the session.")
+        return McpGone("The server ended the session.")
 
 
 def speaks_otherwise(error: ApiError) -> bool:
     """Whether a server that refused so may speak the older transport."""
-    return isinstance(error, Refused) and (error.http_status in _ELSEWHERE or error.http_status is None)
+    return isinstance(error, McpRefused) and (error.http_status in _ELSEWHERE or error.http_status is None)
 
 
-def http_error(status: int) -> Refused:
+def http_error(status: int) -> McpRefused:
     """The refusal with an HTTP status."""
     wants = {401: "it wants authentication", 403: "it forbids this"}.get(status, "it refused the request")
-    return Refused(status, f"The server answered with HTTP status {status}: {wants}.", http_status=status)
+    return McpRefused(status, f"The server answered with HTTP status {status}: {wants}.", http_status=status)
 
 
 def _translated(error: MCPError) -> ApiError:
@@ -194,8 +194,8 @@ def _translated(error: MCPError) -> ApiError:
         kind = UpstreamTimeout if data.get("late") else Upstream
         return kind(error.message)
     if error.message == "Session terminated":
-        return Gone("The server does not know the session any more.", unheard=True)
-    return Refused(error.code, error.message[:_MESSAGE_CHARS_MAX])
+        return McpGone("The server does not know the session any more.", unheard=True)
+    return McpRefused(error.code, error.message[:_MESSAGE_CHARS_MAX])
 
 
 # ---------------------------------------------------------------- over our transport
@@ -272,7 +272,7 @@ class _Http(httpx2.AsyncBaseTransport):
         if self.older and not self.failed.done():  # its answer would come elsewhere, and never does
             self.failed.set_result(error)
         data: dict[str, Any] = {"late": isinstance(error, UpstreamTimeout)}
-        if isinstance(error, Refused) and error.http_status is not None:
+        if isinstance(error, McpRefused) and error.http_status is not None:
             data = {"status": error.http_status}
         told = {"code": _HTTP_REFUSED, "message": error.message, "data": data}
         content = msgspec.json.encode({"jsonrpc": "2.0", "id": None, "error": told})

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from antiphon.connectors import McpConfig
-from antiphon.errors import ApiError
+from antiphon.errors import ApiError, McpRefused
 from antiphon.wire.items import InputImage, InputPart, InputText
 from antiphon.wire.tools import McpFilter
 
@@ -28,36 +28,11 @@ class Server(Struct, frozen=True, kw_only=True):
     guarded: bool
 
 
-class Refused(ApiError):
-    """A server said no: `number` is JSON-RPC's code, or with `http_status` that."""
-
-    status = 502
-    type = "upstream_error"
-    code = "mcp_error"
-
-    def __init__(self, number: int, message: str, *, http_status: int | None = None) -> None:
-        super().__init__(message)
-        self.number = number
-        self.http_status = http_status
-
-
-class Gone(ApiError):
-    """A session is over; `unheard`: the server did not take the request in."""
-
-    status = 502
-    type = "upstream_error"
-    code = "mcp_error"
-
-    def __init__(self, message: str, *, unheard: bool = False) -> None:
-        super().__init__(message)
-        self.unheard = unheard
-
-
 def error_of(error: ApiError) -> dict[str, Any]:
     """A failed call's error, as the item shows it."""
-    if isinstance(error, Refused) and error.http_status is None:
+    if isinstance(error, McpRefused) and error.http_status is None:
         return {"type": "mcp_protocol_error", "code": error.number, "message": error.message}
-    status = error.http_status if isinstance(error, Refused) else error.status
+    status = error.http_status if isinstance(error, McpRefused) else error.status
     return {"type": "http_error", "code": status, "message": error.message}
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from antiphon.connectors import McpConfig
-from antiphon.errors import ApiError
+from antiphon.errors import ApiError, McpRefused
 from antiphon.exchange import Timeouts, Transport
-from antiphon.tools.mcp_result import Refused, Server
+from antiphon.tools.mcp_result import Server
 
 _REMEMBERED_MAX: Final = 1000
 
@@ -83,7 +83,7 @@ class Sessions:
             session = await self._connected(client, server, older=not first)
         except ApiError as error:
             # What the newer transport said is the better explanation, unless only the older one was understood.
-            raise error if isinstance(error, Refused) and error.http_status in (401, 403) else refusal from error
+            raise error if isinstance(error, McpRefused) and error.http_status in (401, 403) else refusal from error
         self._remember(server.url, older=not first)
         return session
 

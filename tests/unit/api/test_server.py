@@ -19,6 +19,7 @@ def test_bodies_are_declared_for_what_changes_something() -> None:
         "/v1/responses/{response_id}/cancel",
         "/v1/uploads/{upload_id}/cancel",
         "/v1/batches/{batch_id}/cancel",
+        "/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel",
     ]
     assert [route.path for route in ROUTES if route.method not in ("POST", SOCKET) and route.body] == []
 

@@ -4,13 +4,12 @@ import pytest
 from msgspec.structs import replace
 
 from antiphon.connectors import ConnectorConfig, McpConfig
-from antiphon.errors import Conflict, InvalidRequest, Upstream
+from antiphon.errors import Conflict, InvalidRequest, McpGone, Upstream
 from antiphon.guard import Guard
 from antiphon.limits import FetchConfig
 from antiphon.models.base import NO_ACCESS, Function
 from antiphon.tools.base import Caller, Offer
 from antiphon.tools.mcp import McpServers
-from antiphon.tools.mcp_result import Gone
 from antiphon.tools.offers import with_learned
 from antiphon.wire.calls import Made
 from antiphon.wire.items import McpApprovalRequest, McpApprovalResponse, McpCall, McpListTools, Memory
@@ -199,10 +198,10 @@ def test_no_approval_is_asked_for_what_cannot_be_run():
 @pytest.mark.parametrize(
     ("hints", "gone", "status", "calls"),
     [
-        ({}, Gone("lost"), "failed", 1),
-        ({}, Gone("who?", unheard=True), "completed", 2),
-        ({"readOnlyHint": True}, Gone("lost"), "completed", 2),
-        ({"idempotentHint": True}, Gone("lost"), "completed", 2),
+        ({}, McpGone("lost"), "failed", 1),
+        ({}, McpGone("who?", unheard=True), "completed", 2),
+        ({"readOnlyHint": True}, McpGone("lost"), "completed", 2),
+        ({"idempotentHint": True}, McpGone("lost"), "completed", 2),
         ({"readOnlyHint": True}, Upstream("away"), "failed", 1),
     ],
 )

@@ -3,8 +3,8 @@
 import pytest
 
 from antiphon.connectors import McpConfig
-from antiphon.errors import UpstreamTimeout
-from antiphon.tools.mcp_result import Gone, Refused, error_of, function_name, listed, matches, told, without_bytes
+from antiphon.errors import McpGone, McpRefused, UpstreamTimeout
+from antiphon.tools.mcp_result import error_of, function_name, listed, matches, told, without_bytes
 from antiphon.wire.items import InputImage, InputText
 from antiphon.wire.tools import McpFilter
 
@@ -120,9 +120,9 @@ def test_a_result_that_says_nothing_is_an_empty_text():
 
 
 def test_an_error_has_the_type_that_clients_know():
-    assert error_of(Refused(-32602, "no")) == {"type": "mcp_protocol_error", "code": -32602, "message": "no"}
-    assert error_of(Refused(401, "no", http_status=401)) == {"type": "http_error", "code": 401, "message": "no"}
-    assert error_of(Gone("away")) == {"type": "http_error", "code": 502, "message": "away"}
+    assert error_of(McpRefused(-32602, "no")) == {"type": "mcp_protocol_error", "code": -32602, "message": "no"}
+    assert error_of(McpRefused(401, "no", http_status=401)) == {"type": "http_error", "code": 401, "message": "no"}
+    assert error_of(McpGone("away")) == {"type": "http_error", "code": 502, "message": "away"}
     assert error_of(UpstreamTimeout("late")) == {"type": "http_error", "code": 504, "message": "late"}
 
 

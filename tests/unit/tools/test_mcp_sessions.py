@@ -6,12 +6,12 @@ import pytest
 
 from antiphon.connectors import McpConfig
 from antiphon.egress import LiveTransport
-from antiphon.errors import ApiError, InvalidRequest, Upstream, UpstreamTimeout
+from antiphon.errors import ApiError, InvalidRequest, McpGone, McpRefused, Upstream, UpstreamTimeout
 from antiphon.exchange import Timeouts
 from antiphon.guard import Guard
 from antiphon.limits import FetchConfig
 from antiphon.testing.script import Gate
-from antiphon.tools.mcp_result import Gone, Refused, Server
+from antiphon.tools.mcp_result import Server
 from antiphon.tools.mcp_sessions import Sessions
 from mcp_server import TOKEN, McpHost
 
@@ -64,7 +64,7 @@ async def test_calls_share_a_session_and_another_run_has_its_own(mcp, opened):
     assert theirs is not one
     await sessions.close("resp_2")
     assert (one.alive, theirs.alive) == (True, False)
-    with pytest.raises(Gone):
+    with pytest.raises(McpGone):
         await theirs.call("look", {})
 
 
@@ -105,7 +105,7 @@ async def test_a_server_that_does_not_answer_is_given_up(mcp, opened):
 async def test_a_lost_session_is_replaced_by_whoever_comes_first(mcp, opened):
     sessions = opened()
     session = await sessions.open(KEY, server(mcp, "/bad/leaving"))
-    with pytest.raises(Gone) as gone:
+    with pytest.raises(McpGone) as gone:
         await session.call("x", {})
     assert gone.value.unheard
     fresh, again = await asyncio.gather(
@@ -118,16 +118,16 @@ async def test_a_lost_session_is_replaced_by_whoever_comes_first(mcp, opened):
 @pytest.mark.parametrize(
     ("path", "kind", "status"),
     [
-        ("/auth/mcp", Refused, 401),
-        ("/auth/sse", Refused, 401),
-        ("/bad/forbidden", Refused, 403),
-        ("/bad/broken", Refused, 500),
-        ("/nowhere", Refused, 404),
-        ("/bad/html", Refused, None),
-        ("/bad/garbage", Refused, None),
-        ("/bad/redirect", Refused, None),
-        ("/bad/endless", Refused, None),
-        ("/bad/cut", Refused, None),
+        ("/auth/mcp", McpRefused, 401),
+        ("/auth/sse", McpRefused, 401),
+        ("/bad/forbidden", McpRefused, 403),
+        ("/bad/broken", McpRefused, 500),
+        ("/nowhere", McpRefused, 404),
+        ("/bad/html", McpRefused, None),
+        ("/bad/garbage", McpRefused, None),
+        ("/bad/redirect", McpRefused, None),
+        ("/bad/endless", McpRefused, None),
+        ("/bad/cut", McpRefused, None),
     ],
 )
 async def test_a_server_that_misbehaves_is_refused_and_can_be_tried_again(mcp, opened, path, kind, status):

@@ -87,6 +87,10 @@ def test_docx_has_headings_lists_tables_and_footnotes():
     ]
 
 
+def test_an_empty_document_is_read_as_one():
+    assert blocks(made.docx("", **{"word/document.xml": "<x/>"})) == [("text", "A footnote.")]
+
+
 def test_pptx_has_slides_in_their_order_with_titles_and_notes():
     assert blocks(made.pptx()) == [
         ("heading1", "Welcome", 1),
@@ -185,6 +189,15 @@ def test_html_has_what_a_browser_shows():
         ("code", "def f():\n    return 1"),
         ("text", "after"),
     ]
+
+
+def test_html_is_read_in_the_encoding_that_it_declares():
+    """The bytes could be Czech as well."""
+    page = "<html><meta charset=windows-1250><p>Öňś</p>"
+
+    assert blocks(page.encode("cp1250")) == [("text", "Öňś")]
+    assert blocks(page.replace("windows-1250", "rot13").encode("cp1250")) == [("text", "Öòœ")]
+    assert blocks(page.encode()) == [("text", "Öňś")]
 
 
 def test_markdown_has_headings_code_and_tables():

@@ -94,6 +94,7 @@ class _Xml:
         self._tree = TreeBuilder()
         self._unit = unit
         self._depth = 0
+        self._fed = False
         self.units: list[Element] = []
         self._parser = expat.ParserCreate(namespace_separator="}")
         self._parser.buffer_text = True
@@ -105,6 +106,7 @@ class _Xml:
 
     def feed(self, piece: bytes) -> None:
         """Raises `Refused` for what is no XML, or too deep."""
+        self._fed = True
         try:
             self._parser.Parse(piece)
         except (expat.ExpatError, ValueError, LookupError) as error:
@@ -112,7 +114,7 @@ class _Xml:
 
     def end(self) -> Element:
         """The root; an empty element if nothing was fed."""
-        if not self._parser.CurrentByteIndex > 0:
+        if not self._fed:
             return Element("nothing")
         try:
             self._parser.Parse(b"", True)  # noqa: FBT003 - it takes no keywords

@@ -39,8 +39,11 @@ _NO_HEBREW: Final = re.compile(rb"[\xc0-\xdf]|[\xea\xed\xef\xf3\xf5][\xe0-\xfa]"
 _FOREIGN_LINE: Final = re.compile(rb"[^\n]*[\x80-\xff][^\n]*\n?")
 
 
-def decoded(content: bytes) -> str:
-    """The text. Raises `Refused` for bytes that are no text in any encoding known here."""
+def decoded(content: bytes, declared: str | None = None) -> str:
+    """The text. What a file declares itself counts where it is no Unicode.
+
+    Raises `Refused` for bytes that are no text in any encoding known here.
+    """
     for mark, name in _MARKS:
         if content.startswith(mark):
             return content[len(mark) :].decode(name, "replace")
@@ -54,7 +57,7 @@ def decoded(content: bytes) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError:
-        return _nearly_utf8(content) or _guessed(content)
+        return _nearly_utf8(content) or _as_declared(content, declared) or _guessed(content)
 
 
 def _binary() -> Refused:
@@ -94,6 +97,13 @@ def _nearly_utf8(content: bytes) -> str | None:
     foreign = len(content.translate(None, _ASCII))
     lost = text.count("\ufffd")
     return text if lost <= 1 + len(text) * UNREADABLE_MAX and lost * 10 < foreign else None
+
+
+def _as_declared(content: bytes, declared: str | None) -> str | None:
+    try:
+        return content.decode(declared) if declared else None
+    except (LookupError, ValueError):  # no encoding, or another
+        return None
 
 
 def _guessed(content: bytes) -> str:

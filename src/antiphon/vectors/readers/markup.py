@@ -1,5 +1,6 @@
 """HTML: title, headings, paragraphs, lists, tables and code, without what a browser would not show."""
 
+import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Final
@@ -20,6 +21,9 @@ _PARTS: Final = (
 PARTS: Final = frozenset(_PARTS.split())
 """Elements whose beginning and end end a paragraph."""
 HEADINGS: Final = {"title": 1, "h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
+CHARSET_BYTES: Final = 1024
+"""As HTML has it, an encoding is declared so far from the beginning at most."""
+_CHARSET: Final = re.compile(rb"charset\s*=\s*[\"']?([\w-]{1,40})", re.IGNORECASE)
 FED_CHARS: Final = 64 * 1024
 DEEP: Final = 64
 """Lists are indented no deeper."""
@@ -32,7 +36,8 @@ VOID: Final = frozenset(_VOID.split())
 
 def read_html(content: bytes, _: Bounds) -> Iterator[Block]:
     """The blocks of a page."""
-    return html(decoded(content))
+    declared = _CHARSET.search(content[:CHARSET_BYTES])
+    return html(decoded(content, declared[1].decode() if declared else None))
 
 
 def html(text: str, page: int | None = None) -> Iterator[Block]:
