@@ -6,7 +6,7 @@ from typing import Any
 from antiphon.testing.host import Call, Host, Reply
 from antiphon.testing.script import Gate
 from antiphon.testing.server import running, until
-from mcp_server import McpHost
+from mcp_server import TOKEN, McpHost
 
 MODEL = "scripted/scripted-model"
 
@@ -18,8 +18,9 @@ def test_an_approved_call_that_was_under_way_is_not_made_again(host: Host, tmp_p
             "hosts": {"scripted": {"base_url": host.url, "preset": "custom"}},
             "fetch": {"ports": [], "allowed_networks": ["127.0.0.0/8"]},
             "background": {"lease_s": 1},
+            "log_level": "debug",
         }
-        tool = {"type": "mcp", "server_label": "lab", "server_url": mcp.url()}
+        tool = {"type": "mcp", "server_label": "lab", "server_url": mcp.url("/auth/mcp"), "authorization": TOKEN}
         host.answer(Reply(calls=[Call(name="wait", arguments='{"gate": "g"}')]), Reply(text=["Who knows?"]))
         with running(settings, tmp_path, process=True) as server:
             first = server.post("/responses", {"model": MODEL, "input": "Act", "tools": [tool]}).json
@@ -29,6 +30,8 @@ def test_an_approved_call_that_was_under_way_is_not_made_again(host: Host, tmp_p
             made = server.post("/responses", {**body, "background": True}).json
             mcp.gates["g"].wait()
             server.kill()
+        kept = [file.name for file in tmp_path.rglob("*") if file.is_file() and TOKEN.encode() in file.read_bytes()]
+        assert kept == [], "the token is stored or logged in clear"
         mcp.gates["g"].open()
         with running(settings, tmp_path, process=True) as server:
             path = f"/responses/{made['id']}"
