@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec.structs import replace
 
-from antiphon.errors import InvalidRequest
+from antiphon.errors import InvalidRequest, NotFound
 from antiphon.knowledge import FileSearchConfig
 from antiphon.models.base import Access, Function
 from antiphon.models.tokens import count_text
@@ -60,10 +60,14 @@ class FileSearch(ServerTool):
         return [Offer(function=function, kind="file_search", name=config.name, tool=tool, index=index)]
 
     async def check(self, tool: FileSearchTool, caller: Caller, at: str) -> None:
-        """Raises `NotFound` for a store that is not there."""
+        """Raises `NotFound` for a store that is not there, and `InvalidRequest` for one that has expired."""
         _check_weights(tool.ranking_options, f"{at}.ranking_options")
-        for store in tool.vector_store_ids:
-            await self._search.check(caller.owner, store)
+        for number, store in enumerate(tool.vector_store_ids):
+            try:
+                await self._search.check(caller.owner, store)
+            except (NotFound, InvalidRequest) as error:
+                param = f"{at}.vector_store_ids[{number}]"
+                raise type(error)(error.message, param=param, code=error.code) from error
 
     def seen(self, item: FileSearchCall) -> tuple[Call, Answer]:
         """The call and its results, in the words of the templates."""
@@ -119,8 +123,9 @@ class FileSearch(ServerTool):
         count = tool.max_num_results or RESULTS_COUNT
         ranking = ranking_of(tool.ranking_options)
         wanted = Wanted(queries=tuple(item.queries), count=count, filters=tool.filters, ranking=ranking)
+        stores = dict.fromkeys(tool.vector_store_ids)
         found = await asyncio.gather(
-            *(self._search.search(caller.owner, store, wanted, access=caller.access) for store in tool.vector_store_ids)
+            *(self._search.search(caller.owner, store, wanted, access=caller.access) for store in stores)
         )
         best = sorted((hit for hits in found for hit in hits), key=lambda hit: -hit.score)[:count]
         return Ended(item=replace(item, status="completed", results=[_result(hit) for hit in best]))
