@@ -27,7 +27,7 @@ from antiphon.engine.background import Worker
 from antiphon.engine.jobs import Recurring, performing
 from antiphon.engine.run import Engine
 from antiphon.engine.seal import Sealer
-from antiphon.exchange import Transport
+from antiphon.exchange import Timeouts, Transport
 from antiphon.fetch import Fetcher
 from antiphon.guard import Guard
 from antiphon.ids import random_id, replayable_ids
@@ -39,6 +39,7 @@ from antiphon.models.tokens import tokenizer
 from antiphon.replay.library import RecordedHost
 from antiphon.replay.llama_stack import NumberedIds
 from antiphon.replay.transport import ReplayOptions, ReplayTransport, open_transport
+from antiphon.stores.approvals import Approvals
 from antiphon.stores.batches import Batches
 from antiphon.stores.blobs import BlobOptions, Blobs, open_blobs
 from antiphon.stores.completions import Completions
@@ -59,6 +60,8 @@ from antiphon.stores.vector_stores import VectorStores
 from antiphon.stores.workers import Workers
 from antiphon.telemetry import Counts, Telemetry, log_request
 from antiphon.tools.file_search import FileSearch
+from antiphon.tools.mcp import McpServers
+from antiphon.tools.mcp_sessions import Sessions
 from antiphon.vectors import ingest
 from antiphon.vectors.base import Document, Piece, VectorIndex
 from antiphon.vectors.chunk import pieces
@@ -72,11 +75,15 @@ log = logging.getLogger("antiphon.app")
 
 
 class Outside(Struct, frozen=True, kw_only=True):
-    """What a process shares with others, and the announcement of its own end."""
+    """What a process shares with others, and the announcement of its own end.
+
+    `live` is the transport that nothing is recorded of.
+    """
 
     database: Database
     blobs: Blobs
     transport: Transport
+    live: Transport
     workers: Workers
     signals: Signals
     indexes: Mapping[str, VectorIndex]
@@ -109,6 +116,7 @@ async def opened(config: Config, drain: Drain) -> AsyncIterator[Services]:
         database=database,
         blobs=_blobs(config),
         transport=transport,
+        live=live,
         workers=workers,
         signals=signals,
         indexes=indexes,
@@ -165,7 +173,7 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         sealer=Sealer(secret),
         limits=config.limits,
         timeouts=config.timeouts,
-        tools={"file_search": FileSearch(search, config.file_search)},
+        tools={"file_search": FileSearch(search, config.file_search), "mcp": _mcp(config, outside)},
         attachments=_attachments(config, outside, files, parser=parser),
         strict=config.strict,
         compaction_prompt=config.compaction_prompt,
@@ -196,6 +204,19 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         once=Once(idempotency, signals, secret, bytes_max=config.limits.idempotent_answer_bytes_max),
         ready=partial(_missing, outside, catalog),
         telemetry=Telemetry(Counts(), log_request),
+    )
+
+
+def _mcp(config: Config, outside: Outside) -> McpServers:
+    """The tool `mcp`. What it says to servers is no model traffic: it is neither recorded nor replayed."""
+    given = config.timeouts
+    timeouts = Timeouts(connect_s=given.connect_s, first_byte_s=given.tool_s, idle_s=given.idle_s)
+    return McpServers(
+        Sessions(outside.live, timeouts, config.mcp),
+        Approvals(outside.database, _clock(config)),
+        Guard(config.fetch),
+        config=config.mcp,
+        connectors=config.connectors,
     )
 
 

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from antiphon.connectors import ConnectorConfig, McpConfig
 from antiphon.exchange import Timeouts
 from antiphon.guard import Guard
 from antiphon.knowledge import FileSearchConfig, VectorStoresConfig
@@ -159,16 +160,12 @@ class Config(Struct, frozen=True, kw_only=True):
     allow_unauthenticated: Annotated[
         bool, Meta(description="Allow `host` to be reachable from other machines although nobody must log in.")
     ] = False
-    hosts: Annotated[dict[str, HostConfig], Meta(description="Model hosts by name.")] = msgspec.field(
-        default_factory=dict
-    )
+    hosts: Annotated[dict[str, HostConfig], Meta(description="Model hosts by name.")] = {}
     find_hosts: Annotated[bool, Meta(description="Find model hosts from the environment.")] = True
     default_host: Annotated[
         str, Meta(description="Host that is asked for a bare model name that no host is known to have.")
     ] = ""
-    aliases: Annotated[dict[str, str], Meta(description="Other names for models: alias = `host/model`.")] = (
-        msgspec.field(default_factory=dict)
-    )
+    aliases: Annotated[dict[str, str], Meta(description="Other names for models: alias = `host/model`.")] = {}
     limits: Annotated[Limits, Meta(description="How much of everything.")] = Limits()
     fetch: Annotated[FetchConfig, Meta(description="URLs in requests.")] = FetchConfig()
     background: Annotated[Background, Meta(description="Runs that outlive their request.")] = Background()
@@ -177,6 +174,8 @@ class Config(Struct, frozen=True, kw_only=True):
     batches: Annotated[BatchesConfig, Meta(description="Batches of requests.")] = BatchesConfig()
     vector_stores: Annotated[VectorStoresConfig, Meta(description="Vector stores.")] = VectorStoresConfig()
     file_search: Annotated[FileSearchConfig, Meta(description="The tool `file_search`.")] = FileSearchConfig()
+    mcp: Annotated[McpConfig, Meta(description="The tool `mcp`.")] = McpConfig()
+    connectors: Annotated[dict[str, ConnectorConfig], Meta(description="MCP servers by name.")] = {}
     response_patience_s: Annotated[
         float,
         Meta(ge=0, description="How long a response waits for its host's rejection before its stream begins."),

@@ -38,6 +38,8 @@ NO_UNIT_TEST = {
     "settings.py": "tests/unit/test_config.py",
     "limits.py": "a record; tests/api/test_limits.py tests each",
     "knowledge.py": "a record; tests/unit/test_config.py",
+    "connectors.py": "records; tests/unit/test_config.py",
+    "tools/mcp_client.py": "tests/unit/tools/test_mcp_sessions.py, over real servers",
     "auth/principal.py": "a record",
     "models/base.py": "records and protocols",
     "vectors/base.py": "records and protocols",

@@ -25,7 +25,7 @@ from antiphon.models.base import Reasoning as ReasoningEvent
 from antiphon.models.base import Refusal as RefusalEvent
 from antiphon.tools.base import Offer, Place, ServerTools
 from antiphon.tools.client import progress
-from antiphon.tools.offers import kind_of
+from antiphon.tools.offers import kind_of, with_learned
 from antiphon.wire.calls import item_of
 from antiphon.wire.events import (
     Event,
@@ -40,7 +40,7 @@ from antiphon.wire.events import (
     ResponseInProgress,
     ResponseQueued,
 )
-from antiphon.wire.items import ID_PREFIXES, Compaction, FunctionCall, Item, Memory, Status
+from antiphon.wire.items import ID_PREFIXES, Compaction, FunctionCall, Item, McpCall, Memory, Status
 from antiphon.wire.responses import IncompleteDetails, Response, ResponseStatus, Usage
 from antiphon.wire.tools import Tool
 
@@ -65,7 +65,7 @@ class Emitter:
     run's context has been compacted to; `steps` how many steps have ended that another one follows; `running` the calls
     whose end is to be fed, by their place in the output; `ran` how many calls the server was asked to run; `turns`
     how many model calls there were before this one; `announced` whether tools did something before the first;
-    `offers` what the model can call by now.
+    `offers` what the model can call by now; `fatal` why the response cannot go on, or "".
 
     `include` names what of the items the events show; `response` has all of it.
     """
@@ -89,6 +89,9 @@ class Emitter:
         self.steps = 0
         self.compacted: str | None = None
         self.offers = dict(offers)
+        self.fatal = ""
+        self._declared = offers
+        self._learned: dict[int, dict[str, Offer]] = {}
         self._tools = tools
         self._ledger = Ledger(response.id, include)
         self._writing = Writing(self._ledger, seal)
@@ -237,13 +240,13 @@ class Emitter:
         tool, index = self._tools[offer.kind], self._ledger.place
         call.id = child_id(self.response.id, _CALL_PREFIXES[offer.kind], index)
         made = call.made("in_progress")
+        memory = Memory(call_id=call.call_id, name=call.name, arguments=made.arguments or "{}", turn=self.turns)
         question = tool.asks(made, offer)
         if question is not None:
             self._handed = True
-            self._append(question, out)
+            self._append(msgspec.structs.replace(question, memory=memory), out)
             return
         item, fault = tool.begun(made, offer)
-        memory = Memory(call_id=call.call_id, name=call.name, arguments=made.arguments or "{}", turn=self.turns)
         self.ran += 1
         self._served = True
         self._begin(Running(item=msgspec.structs.replace(item, memory=memory), offer=offer, fault=fault), out)
@@ -267,7 +270,7 @@ class Emitter:
     def _begin(self, running: Running, out: list[Event]) -> None:
         tool, index, item = self._tools[running.offer.kind], self._ledger.take_index(), running.item
         self.running[index] = running
-        self._ledger.add(index, item, out)
+        self._ledger.add(index, _blank(item), out)
         place = Place(item_id=item.id or "", output_index=index, next_number=self._ledger.next)
         out.extend(tool.started(item, place))
 
@@ -277,6 +280,7 @@ class Emitter:
         place = Place(item_id=event.item.id or "", output_index=event.output_index, next_number=self._ledger.next)
         out.extend(tool.ended(event.item, place))
         self._end_run(event.output_index, event.item, out)
+        self.fatal = self.fatal or tool.fatal(event.item)
         said = self._ledger.said
         for item in event.more:
             self._append(item, out)
@@ -298,8 +302,9 @@ class Emitter:
         return item if item.id else msgspec.structs.replace(item, id=id)
 
     def _learn(self, kind: str, tool: Tool | None, index: int, *, item: Item) -> None:
-        for offer in self._tools[kind].learned(tool, index, item):
-            self.offers[offer.function.name] = offer
+        found = self._learned.setdefault(index, {})
+        found.update({offer.function.name: offer for offer in self._tools[kind].learned(tool, index, item)})
+        self.offers = with_learned(self._declared, {at: tuple(each.values()) for at, each in self._learned.items()})
 
     def _drop_running(self, out: list[Event]) -> None:
         """Ends calls of which nothing comes any more."""
@@ -401,11 +406,12 @@ def _blank(item: Item) -> Item:
     """A call as it is announced: with its input still to come where a stream brings it."""
     if hasattr(item, "input"):
         return msgspec.structs.replace(item, input="")
-    return item
+    return msgspec.structs.replace(item, arguments="") if isinstance(item, McpCall) else item
 
 
 _CALL_PREFIXES = {
     "file_search": "fs",
+    "mcp": "mcp",
     "custom": "ctc",
     "local_shell": "lsh",
     "shell": "sh",

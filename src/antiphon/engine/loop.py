@@ -21,8 +21,9 @@ from antiphon.engine.emit import Emitter
 from antiphon.engine.journal import Entry, NextCall, Started
 from antiphon.engine.run import Engine, Progress, Run
 from antiphon.engine.state import Outcome, decide
-from antiphon.errors import ApiError, ContextTooLong, RateLimited
+from antiphon.errors import ApiError, ContextTooLong, RateLimited, Upstream
 from antiphon.models.base import Finish, ModelEvent, ModelRequest, ModelStream
+from antiphon.tools.offers import choice_of
 from antiphon.wire.events import Event
 from antiphon.wire.items import Compaction
 from antiphon.wire.responses import ErrorCode, ResponseError
@@ -71,6 +72,7 @@ async def _steps(
     `again`: another process may have begun to run what the journal says is to be run.
     """
     emitter = progress.emitter
+    again = again and bool(emitter.running)  # what begins only now, nobody else has begun
     if events := emitter.feed(_resuming(progress)):
         yield events
     while True:
@@ -78,6 +80,8 @@ async def _steps(
             async with aclosing(run_calls(engine, progress, again=again)) as ends:
                 async for batch in ends:
                     yield emitter.feed(batch)
+        if emitter.fatal:
+            raise Upstream(emitter.fatal)
         again = False
         if emitter.turn.finish is None:
             async with aclosing(_turn(emitter, calls, last)) as turn:
@@ -148,7 +152,12 @@ class _Calls:
         self._clock = _clock(engine.background.run_s_max, progress.control)
 
     async def accepted(self, patience_s: float | None) -> None:
-        """Returns when the host has accepted the call, or when patience is over. Raises the host's rejection."""
+        """Returns when the host has accepted the call, or when patience is over. Raises the host's rejection.
+
+        Where tools do something before, the call is made only after that.
+        """
+        if self._run.preludes:
+            return
         self._opening = asyncio.ensure_future(self._first())
         await asyncio.wait({self._opening}, timeout=patience_s)
         if self._opening.done():
@@ -203,7 +212,7 @@ class _Calls:
         engine, run, emitter = self._engine, self._run, self._emitter
         said = [item for item in emitter.output if getattr(item, "status", None) != "incomplete"]
         own = for_model(engine, [item for item in said if not isinstance(item, Compaction)])
-        choice = request.choice
+        choice = request.choice and choice_of(run.response.tool_choice, emitter.offers)
         if emitter.turns and choice is not None and choice.mode == "required":
             choice = None
         most = run.response.max_tool_calls

@@ -23,7 +23,7 @@ from antiphon.ids import child_id
 from antiphon.models.base import Choice, ModelRequest
 from antiphon.tools.base import Caller as ToolCaller
 from antiphon.tools.base import Offer
-from antiphon.tools.offers import kind_of, offers
+from antiphon.tools.offers import choice_of, kind_of, offers
 from antiphon.wire.items import (
     CompactionTrigger,
     InputText,
@@ -42,15 +42,7 @@ from antiphon.wire.responses import (
     Response,
     TextConfig,
 )
-from antiphon.wire.tools import (
-    UNSERVED_TOOLS,
-    ChooseAllowed,
-    ChooseComputerUse,
-    ChooseCustom,
-    ChooseFunction,
-    Tool,
-    ToolChoice,
-)
+from antiphon.wire.tools import UNSERVED_TOOLS, Tool
 
 FORWARDED = (
     "service_tier",
@@ -80,7 +72,7 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     _check_together(create)
     tools, secrets = _parted(engine, decode_tools(create.tools, engine.limits.tools_max))
     offered = offers(tools, engine.tools)
-    choice = _choice(create.tool_choice, offered)
+    choice = choice_of(create.tool_choice, offered, later=_later(engine, tools))
     await _check_tools(engine, tools, ToolCaller(owner=caller.owner, access=caller.access, secrets=secrets))
     given, triggered = await _input(engine, create, caller)
     resolved = await engine.catalog.resolve(create.model, caller.access)
@@ -129,8 +121,9 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
 async def prepare_count(engine: Engine, create: CreateResponse, caller: Caller) -> ModelRequest:
     """What the model would be sent, to count its tokens. Nothing is claimed or stored. Raises as `prepare` does."""
     _check_together(create)
-    offered = offers(decode_tools(create.tools, engine.limits.tools_max), engine.tools)
-    choice = _choice(create.tool_choice, offered)
+    tools = decode_tools(create.tools, engine.limits.tools_max)
+    offered = offers(tools, engine.tools)
+    choice = choice_of(create.tool_choice, offered, later=_later(engine, tools))
     added = complete_items((await _input(engine, create, caller))[0], _input_ids("resp_0"))
     history = await _history(engine, create, caller)
     resolved = await engine.catalog.resolve(create.model, caller.access) if create.model else None
@@ -213,33 +206,9 @@ async def _check_tools(engine: Engine, tools: Sequence[Tool], caller: ToolCaller
             await served.check(tool, caller, f"tools[{index}]")
 
 
-def _choice(choice: ToolChoice | None, offered: Mapping[str, Offer]) -> Choice | None:
-    """What the model may call. A choice of tools that are not there is refused."""
-    if choice is None:
-        return None
-    if isinstance(choice, str):
-        if choice == "required" and not offered:
-            raise InvalidRequest("Tool choice 'required' must come with 'tools'.", param="tool_choice")
-        return Choice(mode=choice)
-    if isinstance(choice, ChooseAllowed):
-        names = tuple(name for tool in choice.tools for name in _chosen(tool.get("type"), tool.get("name"), offered))
-        return Choice(mode=choice.mode, names=names)
-    name = choice.name if isinstance(choice, ChooseFunction | ChooseCustom) else None
-    kind = "computer" if isinstance(choice, ChooseComputerUse) else str(type(choice).__struct_config__.tag)
-    return Choice(mode="required", names=_chosen(kind, name, offered))
-
-
-def _chosen(kind: object, name: object, offered: Mapping[str, Offer]) -> tuple[str, ...]:
-    def fits(seen: str, offer: Offer) -> bool:
-        if kind == "namespace":
-            return offer.namespace == name
-        return offer.kind == kind and name in (None, offer.name, seen)
-
-    names = tuple(seen for seen, offer in offered.items() if fits(seen, offer))
-    if not names:
-        message = f"Tool choice {name or kind!r} not found in 'tools'."
-        raise InvalidRequest(message, param="tool_choice", code="tool_not_found")
-    return names
+def _later(engine: Engine, tools: Sequence[Tool]) -> list[Tool]:
+    """The tools whose functions are learned in the run."""
+    return [tool for tool in tools if (served := engine.tools.get(kind_of(tool))) is not None and served.lists]
 
 
 # ---------------------------------------------------------------- the context

@@ -39,8 +39,8 @@ BEYOND_SDK = frozenset(
 )
 """Fields that are sent although the package's type does not name them, each with its reason."""
 
-WITHOUT_STATUS = ("reasoning", "compaction")
-"""Items that may have no status; a compaction item cannot."""
+WITHOUT_STATUS = ("reasoning", "compaction", "mcp_list_tools", "mcp_approval_request")
+"""Items that may have no status; all but the first cannot."""
 
 SDK_MAJOR = 3
 """The major version of the package whose types are the judge."""
@@ -53,10 +53,17 @@ PART_TYPES = {"output_text": "text", "refusal": "refusal", "reasoning_text": "te
 STREAMED_FIELDS = {
     "response.function_call_arguments": ("function_call", "arguments"),
     "response.custom_tool_call_input": ("custom_tool_call", "input"),
+    "response.mcp_call_arguments": ("mcp_call", "arguments"),
 }
 """Pairs of delta and done events that build up one field of an item."""
-PHASES = {"file_search_call": ("in_progress", "searching", "completed")}
+PHASES = {
+    "file_search_call": ("in_progress", "searching", "completed"),
+    "mcp_call": ("in_progress", "completed"),
+    "mcp_list_tools": ("in_progress", "completed"),
+}
 """Items of tools that the server runs, and the events that come between added and done, in this order."""
+FAILING = ("mcp_call", "mcp_list_tools")
+"""Those among them that have an event `failed` in place of the last; others then have none."""
 
 
 class Broken(AssertionError):
@@ -377,9 +384,18 @@ def _phase_event(state: Open, event: dict[str, Any], family: str) -> Iterator[st
     expected = PHASES[family][len(state.phases) :][:1]
     if state.item["type"] != family:
         yield f"belongs to a {family}, not to a {state.item['type']}"
-    if expected != (phase,):
+    last = family in FAILING and expected == PHASES[family][-1:]
+    if expected != (phase,) and not (last and phase == "failed"):
         yield f"comes after {state.phases!r}"
     state.phases.append(phase)
+
+
+def _last_phase(item: dict[str, Any], phases: tuple[str, ...]) -> tuple[str, ...]:
+    """The last event of a call that ended so: none, if it was cut off."""
+    status = item.get("status") or ("failed" if item.get("error") else "completed")
+    if status == "completed":
+        return phases[-1:]
+    return ("failed",) if status == "failed" and item["type"] in FAILING else ()
 
 
 def _item_done(state: Open, event: dict[str, Any]) -> Iterator[str]:
@@ -399,8 +415,8 @@ def _item_done(state: Open, event: dict[str, Any]) -> Iterator[str]:
             yield f"content {content!r} is not what was streamed"
     yield from _text_problems(item)
     phases = PHASES.get(item["type"], ())
-    if phases and state.phases != [*(phases if item["status"] == "completed" else phases[:-1])]:
-        yield f"{item['status']} after {state.phases!r}"
+    if phases and state.phases != [*phases[:-1], *_last_phase(item, phases)]:
+        yield f"{item.get('status')} after {state.phases!r}"
     for item_type, name in STREAMED_FIELDS.values():
         if item["type"] == item_type and item[name] != state.whole:
             yield f"{name} {item[name]!r} is not what was streamed: {state.whole!r}"

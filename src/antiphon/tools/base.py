@@ -14,7 +14,14 @@ from msgspec import Struct
 from antiphon.models.base import Access, Function
 from antiphon.wire.calls import Answer, Call, Made
 from antiphon.wire.events import Event
-from antiphon.wire.items import FileSearchCall, Item
+from antiphon.wire.items import (
+    FileSearchCall,
+    Item,
+    McpApprovalRequest,
+    McpApprovalResponse,
+    McpCall,
+    McpListTools,
+)
 from antiphon.wire.tools import Tool
 
 
@@ -22,7 +29,8 @@ class Offer(Struct, frozen=True, kw_only=True):
     """A tool as the model sees it, and what its call becomes: an item of `kind` with this name and namespace.
 
     `tool` is what the request said of it at `index` of its tools, where the server runs it. A `deferred` one is not
-    shown to the model until a tool search has found it.
+    shown to the model until a tool search has found it. `alias` is the function's name where another tool has its own
+    name already; without one, the offer takes the other's place. `hints` are what its MCP server says of its nature.
     """
 
     function: Function
@@ -32,6 +40,8 @@ class Offer(Struct, frozen=True, kw_only=True):
     tool: Tool | None = None
     index: int = 0
     deferred: bool = False
+    alias: str = ""
+    hints: Mapping[str, Any] = MappingProxyType({})
 
 
 class Place(Struct, frozen=True, kw_only=True):
@@ -45,6 +55,8 @@ class Place(Struct, frozen=True, kw_only=True):
 class Caller(Struct, frozen=True, kw_only=True):
     """For whom a tool runs: the owner, the response, how model hosts are asked, and the client's secrets.
 
+    `images`: whether the model's host can be shown some.
+
     `secrets` are what a declaration said that must be neither stored nor shown, by the declaration's place in `tools`.
     """
 
@@ -52,6 +64,7 @@ class Caller(Struct, frozen=True, kw_only=True):
     access: Access
     response_id: str = ""
     secrets: Mapping[int, Mapping[str, Any]] = MappingProxyType({})
+    images: bool = False
 
 
 class Prelude(Struct, frozen=True, kw_only=True):
@@ -74,10 +87,16 @@ class Ended(Struct, frozen=True, kw_only=True):
 class ServerTool:
     """A kind of tool that the server runs; the base of each.
 
-    `idempotent`: whether a call that may have run already, in a process that died, may run again.
+    `idempotent`: whether a call that may have run already, in a process that died, may run again. `lists`: whether its
+    functions are learned only by its prelude.
     """
 
     idempotent: bool = True
+    lists: bool = False
+
+    def repeatable(self, item: Any, offer: Offer) -> bool:
+        """The same, of one call."""
+        return self.idempotent
 
     # ------------------------------------------------------------ what is declared
 
@@ -121,6 +140,10 @@ class ServerTool:
         """What is told between the run and the item's end."""
         return iter(())
 
+    def fatal(self, item: Any) -> str:
+        """Why the response cannot go on after an item that has ended so, or ""."""
+        return ""
+
     def failed(self, item: Any, message: str) -> Item | None:
         """The item of a call that failed, with what the model is told of it; None: the response cannot go on."""
         raise NotImplementedError
@@ -131,6 +154,10 @@ class ServerTool:
         None: an item of which the model sees nothing.
         """
         raise NotImplementedError
+
+    def seen_among(self, item: Any, _context: Sequence[Item]) -> tuple[Call, Answer] | None:
+        """The same, where it depends on the rest of the context."""
+        return self.seen(item)
 
     # ------------------------------------------------------------ a call: the part that waits
 
@@ -144,5 +171,11 @@ class ServerTool:
 
 ServerTools = Mapping[str, ServerTool]
 """The tools that the server runs, by the `type` of their declaration."""
-SERVED_ITEMS: Mapping[type, str] = {FileSearchCall: "file_search"}
+SERVED_ITEMS: Mapping[type, str] = {
+    FileSearchCall: "file_search",
+    McpListTools: "mcp",
+    McpApprovalRequest: "mcp",
+    McpApprovalResponse: "mcp",
+    McpCall: "mcp",
+}
 """The items of their calls."""

@@ -211,6 +211,42 @@ class FileSearchCompleted(ItemEvent, kw_only=True, tag_field="type", tag="respon
     """The search has ended."""
 
 
+class McpListToolsInProgress(ItemEvent, kw_only=True, tag_field="type", tag="response.mcp_list_tools.in_progress"):
+    """An MCP server is asked for its tools."""
+
+
+class McpListToolsCompleted(ItemEvent, kw_only=True, tag_field="type", tag="response.mcp_list_tools.completed"):
+    """It has said them."""
+
+
+class McpListToolsFailed(ItemEvent, kw_only=True, tag_field="type", tag="response.mcp_list_tools.failed"):
+    """It could not be asked."""
+
+
+class McpCallInProgress(ItemEvent, kw_only=True, tag_field="type", tag="response.mcp_call.in_progress"):
+    """A call of an MCP server's tool begins."""
+
+
+class McpArgumentsDelta(ItemEvent, kw_only=True, tag_field="type", tag="response.mcp_call_arguments.delta"):
+    """More of its arguments."""
+
+    delta: str
+
+
+class McpArgumentsDone(ItemEvent, kw_only=True, tag_field="type", tag="response.mcp_call_arguments.done"):
+    """Its whole arguments."""
+
+    arguments: str
+
+
+class McpCallCompleted(ItemEvent, kw_only=True, tag_field="type", tag="response.mcp_call.completed"):
+    """The tool has answered."""
+
+
+class McpCallFailed(ItemEvent, kw_only=True, tag_field="type", tag="response.mcp_call.failed"):
+    """The tool could not be run, or said that it failed."""
+
+
 class ErrorEvent(Event, kw_only=True, tag_field="type", tag="error"):
     """Something broke outside any response."""
 

@@ -398,6 +398,7 @@ class McpListTools(Sparse, kw_only=True, tag_field="type", tag="mcp_list_tools")
     server_label: str
     tools: list[dict[str, Any]]
     error: Any = None
+    memory: Memory | None = None
 
 
 class McpApprovalRequest(Sparse, kw_only=True, tag_field="type", tag="mcp_approval_request"):
@@ -407,6 +408,7 @@ class McpApprovalRequest(Sparse, kw_only=True, tag_field="type", tag="mcp_approv
     arguments: str
     name: str
     server_label: str
+    memory: Memory | None = None
 
 
 class McpApprovalResponse(Sparse, kw_only=True, tag_field="type", tag="mcp_approval_response"):
@@ -429,6 +431,7 @@ class McpCall(Sparse, kw_only=True, tag_field="type", tag="mcp_call"):
     error: Any = None
     output: str | None = None
     status: Literal["in_progress", "completed", "incomplete", "calling", "failed"] | None = None
+    memory: Memory | None = None
 
 
 class ToolSearchCall(Sparse, kw_only=True, tag_field="type", tag="tool_search_call"):

@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from antiphon.wire.items import FileSearchCall, Item
+from antiphon.wire.items import FileSearchCall, Item, McpApprovalRequest, McpCall, McpListTools
 from antiphon.wire.responses import Includable
 
 RESULTS: Includable = "file_search_call.results"
@@ -16,6 +16,8 @@ def shown(item: Item, include: Collection[str]) -> Item:
     if isinstance(item, FileSearchCall):
         results = item.results if RESULTS in include else None
         return replace(item, results=results and [_result(result) for result in results], memory=None)
+    if isinstance(item, McpListTools | McpCall | McpApprovalRequest):
+        return replace(item, memory=None)
     return item
 
 

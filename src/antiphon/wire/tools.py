@@ -96,6 +96,38 @@ class FileSearchTool(Sparse, kw_only=True, tag_field="type", tag="file_search"):
     filters: Filter | None = None
 
 
+class McpFilter(Sparse, kw_only=True):
+    """Some of an MCP server's tools: those of these names, those that only read, or both together."""
+
+    tool_names: list[str] | None = None
+    read_only: bool | None = None
+
+
+class McpApprovals(Sparse, kw_only=True):
+    """Which tools are run only when the client has agreed, and which without asking."""
+
+    always: McpFilter | None = None
+    never: McpFilter | None = None
+
+
+class McpTool(Sparse, kw_only=True, tag_field="type", tag="mcp"):
+    """The tools of an MCP server, at an address or of a configured connector; the server runs them.
+
+    `headers` and `authorization` are secrets: what is stored and shown has neither.
+    """
+
+    server_label: Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$")]
+    server_url: str | None = None
+    connector_id: str | None = None
+    server_description: str | None = None
+    headers: dict[str, str] | None = None
+    authorization: str | None = None
+    allowed_tools: list[str] | McpFilter | None = None
+    require_approval: Literal["always", "never"] | McpApprovals | None = None
+    defer_loading: bool | None = None
+    allowed_callers: Callers | None = None
+
+
 Tool = (
     FunctionTool
     | CustomTool
@@ -106,6 +138,7 @@ Tool = (
     | ComputerTool
     | ComputerUsePreviewTool
     | FileSearchTool
+    | McpTool
 )
 
 UNSERVED_TOOLS = frozenset(
@@ -114,7 +147,6 @@ UNSERVED_TOOLS = frozenset(
         "web_search_2025_08_26",
         "web_search_preview",
         "web_search_preview_2025_03_11",
-        "mcp",
         "code_interpreter",
         "image_generation",
         "tool_search",
@@ -173,6 +205,13 @@ class ChooseFileSearch(Struct, tag_field="type", tag="file_search"):
     """The model must search the vector stores."""
 
 
+class ChooseMcp(Sparse, kw_only=True, tag_field="type", tag="mcp"):
+    """The model must call a tool of this MCP server: the one that is named, or any."""
+
+    server_label: str
+    name: str | None = None
+
+
 ToolChoice = (
     ChoiceMode
     | ChooseFunction
@@ -185,4 +224,5 @@ ToolChoice = (
     | ChooseComputerUse
     | ChooseComputerPreview
     | ChooseFileSearch
+    | ChooseMcp
 )

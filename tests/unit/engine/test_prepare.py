@@ -76,7 +76,7 @@ def output(call_id: str) -> dict[str, str]:
             "input[0].content[0]",
         ),
         ({"tools": [{"type": "web_search"}]}, Unsupported, "tools[0].type"),
-        ({"tools": [FUNCTION, {"type": "mcp", "server_label": "x"}]}, Unsupported, "tools[1].type"),
+        ({"tools": [FUNCTION, {"type": "code_interpreter"}]}, Unsupported, "tools[1].type"),
         ({"tools": [{"type": "novelty"}]}, InvalidRequest, "tools[0].type"),
         ({"tools": [{"type": "function"}]}, InvalidRequest, "tools[0].name"),
         ({"tools": [FUNCTION, FUNCTION]}, InvalidRequest, "tools[1]"),
@@ -92,7 +92,7 @@ async def test_a_wrong_request_is_refused_naming_the_parameter(bench, body, kind
     assert refused.value.param == param
 
 
-@pytest.mark.parametrize("tool", ["web_search", "mcp", "code_interpreter", "image_generation"])
+@pytest.mark.parametrize("tool", ["web_search", "code_interpreter", "image_generation"])
 async def test_a_tool_that_is_not_served_is_named(bench, tool):
     with pytest.raises(Unsupported, match=repr(tool)):
         await bench().prepared(input="hi", tools=[{"type": tool}])
