@@ -48,6 +48,13 @@ from antiphon.settings import (
     variables,
     with_variables,
 )
+from antiphon.tooling import (
+    SEARCH_PRESETS,
+    ImageGenerationConfig,
+    SearchProviderConfig,
+    ToolSearchConfig,
+    WebSearchConfig,
+)
 
 Mode = Literal["live", "record", "replay", "record-if-missing"]
 Kind = Literal["llm", "embedding", "rerank"]
@@ -177,6 +184,9 @@ class Config(Struct, frozen=True, kw_only=True):
     batches: Annotated[BatchesConfig, Meta(description="Batches of requests.")] = BatchesConfig()
     vector_stores: Annotated[VectorStoresConfig, Meta(description="Vector stores.")] = VectorStoresConfig()
     file_search: Annotated[FileSearchConfig, Meta(description="The tool `file_search`.")] = FileSearchConfig()
+    web_search: Annotated[WebSearchConfig, Meta(description="The tool `web_search`.")] = WebSearchConfig()
+    image_generation: Annotated[ImageGenerationConfig, Meta(description="Images.")] = ImageGenerationConfig()
+    tool_search: Annotated[ToolSearchConfig, Meta(description="The tool `tool_search`.")] = ToolSearchConfig()
     response_patience_s: Annotated[
         float,
         Meta(ge=0, description="How long a response waits for its host's rejection before its stream begins."),
@@ -315,6 +325,7 @@ def _completed(config: Config, environ: Mapping[str, str]) -> Config:
         configured = {name: _filled(name, given, environ) for name, given in configured.items()}
         for name, host in found.items():
             configured.setdefault(name, host)
+        config = msgspec.structs.replace(config, web_search=_with_searches(config.web_search, environ))
     base = environ.get("XDG_DATA_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".local" / "share")
     return msgspec.structs.replace(
         config,
@@ -355,6 +366,22 @@ def _filled(name: str, given: HostConfig, environ: Mapping[str, str]) -> HostCon
         key = environ[by_key]
     foreign = not given.preset and preset.key_needed and bool(preset.base_url) and not _same_place(url, preset.base_url)
     return msgspec.structs.replace(given, preset="custom" if foreign else preset.name, base_url=url, key=key)
+
+
+def _with_searches(config: WebSearchConfig, environ: Mapping[str, str]) -> WebSearchConfig:
+    """The settings of web search with the providers that the environment names, and the keys it has.
+
+    As with hosts, such a key goes to the provider's own address, or to one from the environment.
+    """
+    providers = dict(config.providers)
+    for name, preset in SEARCH_PRESETS.items():
+        given = providers.get(name, SearchProviderConfig())
+        url, key = given.base_url or environ.get(_first(preset.url_envs, environ), ""), given.key
+        if not key and not given.base_url:
+            key = environ.get(_first(preset.key_envs, environ), "")
+        if name in providers or (key if preset.key_needed else url):
+            providers[name] = msgspec.structs.replace(given, base_url=url, key=key)
+    return msgspec.structs.replace(config, providers=providers)
 
 
 def _first(names: tuple[str, ...], environ: Mapping[str, str]) -> str:
@@ -427,6 +454,7 @@ def _wrong(config: Config) -> Iterator[str]:
         yield f"fetch.allowed_networks: {error}."
     for name, given in config.hosts.items():
         yield from _wrong_host(f"hosts.{name}", name, given)
+    yield from _wrong_searches(config.web_search)
     # A replaying server learns of hosts from its recordings as well.
     if config.default_host and config.default_host not in config.hosts and config.mode != "replay":
         yield f"default_host: there is no host {config.default_host!r}.{suggestion(config.default_host, config.hosts)}"
@@ -469,6 +497,15 @@ def _wrong_host(at: str, name: str, given: HostConfig) -> Iterator[str]:
         Quirks, {key: value for key, value in given.quirks.items() if key in known}, f"{at}.quirks", problems=problems
     )
     yield from problems
+
+
+def _wrong_searches(config: WebSearchConfig) -> Iterator[str]:
+    known = {*config.providers, *SEARCH_PRESETS}
+    if config.provider and config.provider not in known:
+        yield f"web_search.provider: there is no provider {config.provider!r}.{suggestion(config.provider, known)}"
+    for name, given in config.providers.items():
+        if given.base_url and not _is_address(given.base_url):
+            yield f"web_search.providers.{name}.base_url: expected an address, got {given.base_url!r}."
 
 
 def _is_address(url: str) -> bool:

@@ -14,7 +14,6 @@ from antiphon.wire.items import (
     AdditionalTools,
     Compaction,
     ConfigurationUpdate,
-    FileSearchCall,
     FunctionCall,
     FunctionCallOutput,
     Item,
@@ -24,6 +23,7 @@ from antiphon.wire.items import (
     ProgramOutput,
     Reasoning,
     ReasoningText,
+    Remembering,
     ToolSearchCall,
     ToolSearchOutput,
 )
@@ -51,7 +51,7 @@ async def history_of(engine: Engine, owner: str, conversation: str | None, *, pr
 async def accepted(engine: Engine, items: list[Item], owner: str, *, at: str) -> list[Item]:
     """A client's items, with references replaced by what they stand for; what is encrypted must be this server's."""
     for index, item in enumerate(items):
-        if isinstance(item, FileSearchCall):
+        if isinstance(item, Remembering):
             items[index] = replace(item, memory=None)  # a memory is the server's own
         elif isinstance(item, Reasoning) and item.encrypted_content:
             _opened(engine, item, f"{at}[{index}].encrypted_content")
@@ -108,7 +108,7 @@ def for_model(engine: Engine, context: Sequence[Item]) -> list[Item]:
     """The context as the model is shown it: without calls that were cut off, and with what is sealed opened."""
     items: list[Item] = []
     for item in seen(context, engine.sealer):
-        if isinstance(item, FunctionCall | FileSearchCall) and item.status == "incomplete":
+        if isinstance(item, FunctionCall | Remembering) and item.status == "incomplete":
             continue
         if isinstance(item, UNSERVED_ITEMS):
             raise unserved(item, "conversation")

@@ -406,6 +406,9 @@ def _blank(item: Item) -> Item:
 
 _CALL_PREFIXES = {
     "file_search": "fs",
+    "web_search": "ws",
+    "image_generation": "ig",
+    "tool_search": "tsc",
     "custom": "ctc",
     "local_shell": "lsh",
     "shell": "sh",

@@ -175,9 +175,9 @@ class _Calls:
 
     def citer(self) -> Citer | None:
         """What finds the citations in the next turn; None where there can be none."""
-        names = {**self._run.citable, **citable(self._emitter.output)}
-        searches = any(offer.kind == "file_search" for offer in self._run.offers.values())
-        return Citer(names) if names or searches else None
+        known = {**self._run.citable, **citable(self._emitter.output)}
+        searches = any(offer.kind in ("file_search", "web_search") for offer in self._run.offers.values())
+        return Citer(known) if known or searches else None
 
     async def _first(self) -> ModelStream:
         """The first answer, begun. Long contexts are counted on a thread."""

@@ -44,8 +44,8 @@ from antiphon.wire.responses import (
 )
 from antiphon.wire.tools import (
     UNSERVED_TOOLS,
+    WEB_SEARCH,
     ChooseAllowed,
-    ChooseComputerUse,
     ChooseCustom,
     ChooseFunction,
     Tool,
@@ -66,6 +66,8 @@ UNOBEYED = ("moderation", "access_programs", "image")
 _tool_types = msgspec.json.Decoder(list[dict[str, Raw]])
 _tools = msgspec.json.Decoder(list[Tool])
 _text = msgspec.json.Decoder(LongText)
+_OTHER_NAMES = {"computer_use": "computer", **dict.fromkeys(WEB_SEARCH, "web_search")}
+"""What a tool choice may call a kind of tool."""
 _FIRST_INPUT = 0x8000  # input items' ids count from here, output items' from 0: both derive from the response's id
 
 
@@ -225,11 +227,12 @@ def _choice(choice: ToolChoice | None, offered: Mapping[str, Offer]) -> Choice |
         names = tuple(name for tool in choice.tools for name in _chosen(tool.get("type"), tool.get("name"), offered))
         return Choice(mode=choice.mode, names=names)
     name = choice.name if isinstance(choice, ChooseFunction | ChooseCustom) else None
-    kind = "computer" if isinstance(choice, ChooseComputerUse) else str(type(choice).__struct_config__.tag)
-    return Choice(mode="required", names=_chosen(kind, name, offered))
+    return Choice(mode="required", names=_chosen(type(choice).__struct_config__.tag, name, offered))
 
 
 def _chosen(kind: object, name: object, offered: Mapping[str, Offer]) -> tuple[str, ...]:
+    kind = _OTHER_NAMES.get(str(kind), kind)
+
     def fits(seen: str, offer: Offer) -> bool:
         if kind == "namespace":
             return offer.namespace == name

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from antiphon.clock import Clock
 from antiphon.engine.attachments import Asking, Attachments
+from antiphon.engine.cite import Annotations
 from antiphon.engine.control import Control
 from antiphon.engine.emit import Emitter
 from antiphon.engine.journal import Announced, Written
@@ -85,7 +86,7 @@ class Run(Struct, frozen=True, kw_only=True):
     `response` is the response as it stands when it begins. `input` is what this request adds to the context, completed
     with ids. `access` is how the host is asked. `warnings` name what was not obeyed. A context of more tokens than
     `compact_threshold` is compacted before the model answers; with `compact_only`, it is in any case, and not answered.
-    `include` names what its events show beside the usual; `citable` are the files that earlier searches returned.
+    `include` names what its events show beside the usual; `citable` is what earlier searches returned.
     `preludes` is what the server's tools do before the model is asked, `secrets` what they may be told and nobody else.
     """
 
@@ -101,7 +102,7 @@ class Run(Struct, frozen=True, kw_only=True):
     include: tuple[str, ...] = ()
     preludes: tuple[Announced, ...] = ()
     secrets: Mapping[int, Mapping[str, Any]] = MappingProxyType({})
-    citable: Mapping[str, str] = MappingProxyType({})
+    citable: Annotations = MappingProxyType({})
     warnings: tuple[str, ...] = ()
     compact_threshold: int | None = None
     compact_only: bool = False

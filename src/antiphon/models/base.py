@@ -158,9 +158,13 @@ class Finish(Struct, frozen=True, tag="finish", array_like=True):
 
 
 class Cited(Struct, frozen=True, tag="cited", array_like=True):
-    """A citation at the end of the text so far: an annotation of OpenAI's, but for its place. No provider sends it."""
+    """A citation at the end of the text so far: an annotation of OpenAI's, but for its place. No provider sends it.
+
+    Of a page's, the last `chars` characters of the text are the link.
+    """
 
     annotation: dict[str, Any]
+    chars: int = 0
 
 
 class Compacted(Struct, frozen=True, tag="compacted", array_like=True):

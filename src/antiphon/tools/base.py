@@ -14,7 +14,7 @@ from msgspec import Struct
 from antiphon.models.base import Access, Function
 from antiphon.wire.calls import Answer, Call, Made
 from antiphon.wire.events import Event
-from antiphon.wire.items import FileSearchCall, Item
+from antiphon.wire.items import FileSearchCall, ImageGenerationCall, Item, ToolSearchCall, WebSearchCall
 from antiphon.wire.tools import Tool
 
 
@@ -144,5 +144,10 @@ class ServerTool:
 
 ServerTools = Mapping[str, ServerTool]
 """The tools that the server runs, by the `type` of their declaration."""
-SERVED_ITEMS: Mapping[type, str] = {FileSearchCall: "file_search"}
+SERVED_ITEMS: Mapping[type, str] = {
+    FileSearchCall: "file_search",
+    WebSearchCall: "web_search",
+    ImageGenerationCall: "image_generation",
+    ToolSearchCall: "tool_search",
+}
 """The items of their calls."""
