@@ -60,6 +60,7 @@ from antiphon.stores.workers import Workers
 from antiphon.telemetry import Counts, Telemetry, log_request
 from antiphon.tools.base import ServerTool
 from antiphon.tools.file_search import FileSearch
+from antiphon.tools.tool_search import ToolSearch
 from antiphon.tools.web.pages import Pages
 from antiphon.tools.web_search import WebSearch, open_providers
 from antiphon.vectors import ingest
@@ -256,6 +257,7 @@ def _tools(config: Config, outside: Outside, search: Search, *, parser: Parser) 
     web_search = WebSearch(open_providers(searching, outside.transport, replaying=replaying), pages, searching)
     return {
         "file_search": FileSearch(search, config.file_search),
+        "tool_search": ToolSearch(config.tool_search),
         **dict.fromkeys(WEB_SEARCH, web_search),
     }
 

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from antiphon.engine.journal import Entry
+from antiphon.ids import page_id
 from antiphon.models.base import Cited, Text
-from antiphon.tools.web.base import marker_of
 from antiphon.wire.items import FileSearchCall, Item, Message, OutputText, WebSearchCall
 
 _ID = r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}"
@@ -43,7 +43,7 @@ def citable(items: Iterable[Item]) -> dict[str, dict[str, Any]]:
         elif isinstance(item, WebSearchCall):
             for result in item.results or ():
                 url, title = str(result.get("url")), str(result.get("title") or result.get("url"))
-                found.setdefault(marker_of(url), {"type": "url_citation", "url": url, "title": title})
+                found.setdefault(page_id(url), {"type": "url_citation", "url": url, "title": title})
     return found
 
 
@@ -76,6 +76,7 @@ class Citer:
                 continue
             self._say(Text(text[at : marker.start()]), out)
             out += found
+            self._said = "" if found else self._said  # no link goes through a citation
             at = marker.end()
         rest = text[at:]
         beginning = _BEGINNING.search(rest)
@@ -91,7 +92,6 @@ class Citer:
         if annotation["type"] == "file_citation":
             return [Cited(annotation)]
         link = _link(annotation["url"])
-        self._said = ""
         return [Text(f" ({link}"), Cited(annotation, len(link)), Text(")")]
 
     def _say(self, event: Text, out: list[Entry]) -> None:
@@ -102,7 +102,7 @@ class Citer:
             ends = 0
             for link in _LINK.finditer(whole):
                 ends = link.end()
-                annotation = self._known.get(marker_of(link[1])) or self._known.get(marker_of(_plain(link[1])))
+                annotation = self._known.get(page_id(link[1])) or self._known.get(page_id(_plain(link[1])))
                 if annotation is not None:
                     out += [Text(text[at : ends - before]), Cited(annotation, ends - link.start())]
                     at = ends - before
@@ -154,7 +154,7 @@ def _with_page_marker(annotation: dict[str, Any], text: str) -> str:
     written, start = f" ({_link(url)})", annotation.get("start_index")
     if not isinstance(start, int) or not 2 <= start <= len(text) or not text.startswith(written, start - 2):
         return text
-    return f"{text[: start - 2]} <|{marker_of(url)}|>{text[start - 2 + len(written) :]}"
+    return f"{text[: start - 2]} <|{page_id(url)}|>{text[start - 2 + len(written) :]}"
 
 
 def _index(annotation: dict[str, Any], text: str) -> int:

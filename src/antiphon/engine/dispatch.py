@@ -29,7 +29,13 @@ async def run_calls(engine: Engine, progress: Progress, *, again: bool) -> Async
     running: Mapping[int, Running] = dict(progress.emitter.running)
     room = asyncio.Semaphore(engine.limits.tools_at_once)
     run = progress.run
-    caller = Caller(owner=run.owner, access=run.access, response_id=run.response.id, secrets=run.secrets)
+    caller = Caller(
+        owner=run.owner,
+        access=run.access,
+        response_id=run.response.id,
+        secrets=run.secrets,
+        offers=progress.emitter.offers,
+    )
 
     async def one(index: int, call: Running) -> ToolEnded:
         async with room:

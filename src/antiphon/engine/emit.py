@@ -25,8 +25,8 @@ from antiphon.models.base import Reasoning as ReasoningEvent
 from antiphon.models.base import Refusal as RefusalEvent
 from antiphon.tools.base import Offer, Place, ServerTools
 from antiphon.tools.client import progress
-from antiphon.tools.offers import kind_of
-from antiphon.wire.calls import item_of
+from antiphon.tools.offers import Loaded, kind_of
+from antiphon.wire.calls import CLIENT_TOOL_SEARCH, TOOL_SEARCH, item_of
 from antiphon.wire.events import (
     Event,
     FunctionArgumentsDelta,
@@ -65,7 +65,8 @@ class Emitter:
     run's context has been compacted to; `steps` how many steps have ended that another one follows; `running` the calls
     whose end is to be fed, by their place in the output; `ran` how many calls the server was asked to run; `turns`
     how many model calls there were before this one; `announced` whether tools did something before the first;
-    `offers` what the model can call by now.
+    `offers` what the model can call by now; `found` the deferred functions among them that it is shown; `loaded`
+    whether it was said what the context brings.
 
     `include` names what of the items the events show; `response` has all of it.
     """
@@ -89,6 +90,8 @@ class Emitter:
         self.steps = 0
         self.compacted: str | None = None
         self.offers = dict(offers)
+        self.found: set[str] = set()
+        self.loaded = False
         self._tools = tools
         self._ledger = Ledger(response.id, include)
         self._writing = Writing(self._ledger, seal)
@@ -300,6 +303,13 @@ class Emitter:
     def _learn(self, kind: str, tool: Tool | None, index: int, *, item: Item) -> None:
         for offer in self._tools[kind].learned(tool, index, item):
             self.offers[offer.function.name] = offer
+        self.found.update(self._tools[kind].found(item, self.offers))
+
+    def _load(self, event: Loaded, _out: list[Event]) -> None:
+        """What the context brings; the request for the model's first call has it already."""
+        self.loaded = True
+        self.offers |= event.offers()
+        self.found.update(event.found)
 
     def _drop_running(self, out: list[Event]) -> None:
         """Ends calls of which nothing comes any more."""
@@ -394,6 +404,7 @@ class Emitter:
         Cited: lambda self, event, out: self._writing.cited(event, out),
         Announced: _announced,
         ToolEnded: _tool_ended,
+        Loaded: _load,
     }
 
 
@@ -408,7 +419,8 @@ _CALL_PREFIXES = {
     "file_search": "fs",
     "web_search": "ws",
     "image_generation": "ig",
-    "tool_search": "tsc",
+    TOOL_SEARCH: "tsc",
+    CLIENT_TOOL_SEARCH: "tsc",
     "custom": "ctc",
     "local_shell": "lsh",
     "shell": "sh",

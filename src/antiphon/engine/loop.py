@@ -23,6 +23,7 @@ from antiphon.engine.run import Engine, Progress, Run
 from antiphon.engine.state import Outcome, decide
 from antiphon.errors import ApiError, ContextTooLong, RateLimited
 from antiphon.models.base import Finish, ModelEvent, ModelRequest, ModelStream
+from antiphon.tools.offers import Loaded, visible
 from antiphon.wire.events import Event
 from antiphon.wire.items import Compaction
 from antiphon.wire.responses import ErrorCode, ResponseError
@@ -111,6 +112,8 @@ def _resuming(progress: Progress) -> list[Entry]:
     emitter = progress.emitter
     if emitter.response.status == "queued":
         entries.append(Started())
+    if progress.run.loaded != Loaded() and not emitter.loaded:
+        entries.append(progress.run.loaded)
     if emitter.half_said:
         entries.append(NextCall(broken=True))
     elif not emitter.announced:
@@ -210,8 +213,8 @@ class _Calls:
         over = emitter.turns + 1 >= engine.limits.model_calls_max or (most is not None and emitter.ran >= most)
         functions = tuple(
             offer.function
-            for offer in emitter.offers.values()
-            if not offer.deferred and not (over and offer.kind in engine.tools)
+            for offer in visible(emitter.offers, emitter.found).values()
+            if not (over and offer.kind in engine.tools)
         )
         limit = request.max_output_tokens
         return replace(

@@ -23,7 +23,7 @@ from antiphon.ids import child_id
 from antiphon.models.base import Choice, ModelRequest
 from antiphon.tools.base import Caller as ToolCaller
 from antiphon.tools.base import Offer
-from antiphon.tools.offers import kind_of, offers
+from antiphon.tools.offers import kind_of, loaded, offers, visible
 from antiphon.wire.items import (
     CompactionTrigger,
     InputText,
@@ -82,7 +82,6 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     _check_together(create)
     tools, secrets = _parted(engine, decode_tools(create.tools, engine.limits.tools_max))
     offered = offers(tools, engine.tools)
-    choice = _choice(create.tool_choice, offered)
     await _check_tools(engine, tools, ToolCaller(owner=caller.owner, access=caller.access, secrets=secrets))
     given, triggered = await _input(engine, create, caller)
     resolved = await engine.catalog.resolve(create.model, caller.access)
@@ -94,7 +93,11 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     try:
         history = await _history(engine, create, caller)
         context, unanswered = context_of(engine, history, added)
-        request = _model_request(create, resolved.model, for_model(engine, context), offered=offered, choice=choice)
+        brought = loaded(context, offered, engine.tools)
+        offered |= brought.offers()
+        seen = visible(offered, brought.found)
+        choice = _choice(create.tool_choice, seen)
+        request = _model_request(create, resolved.model, for_model(engine, context), offered=seen, choice=choice)
         request = await engine.filled(request, resolved.host, owner=caller.owner, access=caller.access, added=added)
         if triggered:
             whole_summary_request(request, engine.compaction_prompt)  # refuses what cannot be compacted
@@ -116,6 +119,7 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
             sealed="reasoning.encrypted_content" in (create.include or ()),
             include=tuple(create.include or ()),
             citable=citable(context),
+            loaded=brought,
             preludes=preludes(engine.tools, tools, context, added=added),
             secrets=secrets,
             warnings=_warnings(create, left_out, strict=engine.strict),
@@ -132,12 +136,15 @@ async def prepare_count(engine: Engine, create: CreateResponse, caller: Caller) 
     """What the model would be sent, to count its tokens. Nothing is claimed or stored. Raises as `prepare` does."""
     _check_together(create)
     offered = offers(decode_tools(create.tools, engine.limits.tools_max), engine.tools)
-    choice = _choice(create.tool_choice, offered)
     added = complete_items((await _input(engine, create, caller))[0], _input_ids("resp_0"))
     history = await _history(engine, create, caller)
     resolved = await engine.catalog.resolve(create.model, caller.access) if create.model else None
     host, model = (resolved.host, resolved.model) if resolved else ("", "")
-    request = _model_request(create, model, for_model(engine, [*history, *added]), offered=offered, choice=choice)
+    context = [*history, *added]
+    brought = loaded(context, offered, engine.tools)
+    seen = visible(offered | brought.offers(), brought.found)
+    choice = _choice(create.tool_choice, seen)
+    request = _model_request(create, model, for_model(engine, context), offered=seen, choice=choice)
     return await engine.filled(request, host, owner=caller.owner, access=caller.access, added=added)
 
 

@@ -15,11 +15,12 @@ from msgspec.structs import replace
 
 from antiphon.errors import InvalidRequest, Unsupported
 from antiphon.exchange import Transport
+from antiphon.ids import page_id
 from antiphon.models.base import Access, Function
 from antiphon.plugins import search_factory
 from antiphon.tooling import SEARCH_PRESETS, SearchProviderConfig, WebSearchConfig
 from antiphon.tools.base import Caller, Ended, Offer, Place, ServerTool
-from antiphon.tools.web.base import Endpoint, Result, SearchProvider, Wanted, domains, marker_of
+from antiphon.tools.web.base import Endpoint, Result, SearchProvider, Wanted, domains
 from antiphon.tools.web.pages import Pages
 from antiphon.wire.calls import Answer, Call, Made
 from antiphon.wire.events import Event, ItemPlace, WebSearchCompleted, WebSearchInProgress, WebSearchSearching
@@ -136,7 +137,7 @@ class WebSearch(ServerTool):
         texts = [config.header.format(query=query, count=len(results), json=as_json)]
         for index, result in enumerate(results, 1):
             fields = {"url": result.url, "title": result.title, "snippet": result.snippet}
-            marker, published = f"<|{marker_of(result.url)}|>", result.published or ""
+            marker, published = f"<|{page_id(result.url)}|>", result.published or ""
             texts.append(config.result.format(index=index, marker=marker, published=published, **fields))
         texts.append(config.footer.format(query=query, count=len(results)))
         return "".join(texts)

@@ -134,7 +134,19 @@ DEVIATIONS: dict[str, str] = {
     "item additional_tools.role: -assistant -critic -developer -discriminator -system -tool -unknown -user": PASSED_ON,
     "item code_interpreter_call.code: required there": FILLED_IN,
     "item code_interpreter_call.outputs: required there": FILLED_IN,
-    "item file_search_call: adds memory": "kept with the item and never sent: `wire.shown` takes it out",
+    **{
+        f"item {name}: adds memory": "kept with the item and never sent: `wire.shown` takes it out"
+        for name in ("file_search_call", "image_generation_call", "tool_search_call", "web_search_call")
+    },
+    "item web_search_call: adds results": "what the includable `web_search_call.results` asks for",
+    **{
+        f"tool image_generation: lacks {name}": PASSED_ON
+        for name in ("complexity", "frame_count", "frame_duration_ms", "svg")
+    },
+    "tool image_generation.background: -auto -opaque -transparent": PASSED_ON,
+    "tool image_generation.moderation: -auto -low": PASSED_ON,
+    "tool image_generation.output_format: -gif -jpeg -png -svg -webp": PASSED_ON,
+    "tool image_generation.quality: -auto -high -low -max -medium -xhigh": PASSED_ON,
     "item compaction_trigger: adds id": "a stored item has an id",
     "item function_call_output.call_id: required here": "a chat model has no other way to pair call and output",
     "item image_generation_call.action: -auto -edit -generate": PASSED_ON,

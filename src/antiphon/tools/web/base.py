@@ -4,7 +4,6 @@ A provider turns `Wanted` into `Result`s. It is made with an `Endpoint`, through
 are recorded, replayed and translated as all others are. Its factory is found by entry point (`plugins`).
 """
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -140,11 +139,6 @@ def domains(given: Sequence[str] | None, at: str) -> tuple[str, ...]:
 def within(host: str, given: Sequence[str]) -> bool:
     """Whether a host is one of the domains, or below one."""
     return any(host == domain or host.endswith(f".{domain}") for domain in given)
-
-
-def marker_of(url: str) -> str:
-    """The id under which a page can be cited: it derives from the address, so that it is the same in every turn."""
-    return f"web-{hashlib.blake2s(url.encode(), digest_size=4).hexdigest()}"
 
 
 def _host(url: str) -> str:
