@@ -62,9 +62,8 @@ def client_offers(tool: Tool, place: str) -> Iterable[Offer]:
             return [_fixed(COMPUTER_PREVIEW, description, _COMPUTER_PREVIEW_SCHEMA)]
         case _:
             kind = str(type(tool).__struct_config__.tag)
-            raise Unsupported(
-                f"The tool {kind!r} is not served by this server.", param=f"{place}.type", code="unsupported_tool"
-            )
+            message = f"The tool {kind!r} is not served by this server."
+            raise Unsupported(message, param=f"{place}.type", code="unsupported_tool")
 
 
 def _named(tool: FunctionTool | CustomTool, namespace: str | None) -> Offer:

@@ -69,8 +69,8 @@ async def test_deferred_tools_are_hidden_until_a_search_finds_them(bench):
 
 
 async def test_a_found_tool_is_called_as_what_it_is_and_stays_loaded(bench):
-    script = [calling("tool_search", query="orders"), calling("crm__list_orders", page=1), text("Three."), text("Ok")]
-    bench = bench(*script, tools=TOOLS)
+    search = calling("tool_search", query="list open orders")
+    bench = bench(search, calling("crm__list_orders", page=1), text("Three."), text("Ok"), tools=TOOLS)
     first = await bench.response(input="hi", tools=DECLARED)
     call = first.output[-1]
     assert (call.name, call.namespace, type(call)) == ("list_orders", "crm", FunctionCall)
@@ -178,7 +178,8 @@ OFFERS = [
         ("invoices", ["getInvoice"]),
         ("travel", ["book_flight"]),
         ("recipient of a letter", ["send_mail"]),
-        ("document", ["list_documents", "getInvoice"]),
+        ("document", ["list_documents"]),
+        ("read", ["getInvoice"]),
         ("send_mail", ["send_mail"]),
         ("zebra", []),
     ],
