@@ -60,6 +60,7 @@ from antiphon.stores.workers import Workers
 from antiphon.telemetry import Counts, Telemetry, log_request
 from antiphon.tools.base import ServerTool
 from antiphon.tools.file_search import FileSearch
+from antiphon.tools.image_generation import ImageGeneration
 from antiphon.tools.tool_search import ToolSearch
 from antiphon.tools.web.pages import Pages
 from antiphon.tools.web_search import WebSearch, open_providers
@@ -170,7 +171,7 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         sealer=Sealer(secret),
         limits=config.limits,
         timeouts=config.timeouts,
-        tools=_tools(config, outside, search, parser=parser),
+        tools=_tools(config, catalog, outside, search=search, parser=parser),
         attachments=_attachments(config, outside, files, parser=parser),
         strict=config.strict,
         compaction_prompt=config.compaction_prompt,
@@ -248,7 +249,9 @@ async def _missing(outside: Outside, catalog: Catalog) -> list[str]:
     return [] if any(host.health.status != "Error" for host in hosts) else ["no model host answers: see /v1/providers"]
 
 
-def _tools(config: Config, outside: Outside, search: Search, *, parser: Parser) -> dict[str, ServerTool]:
+def _tools(
+    config: Config, catalog: Catalog, outside: Outside, *, search: Search, parser: Parser
+) -> dict[str, ServerTool]:
     """The tools that the server runs, by the `type` of their declaration."""
     searching, replaying = config.web_search, config.mode == "replay"
     opens = searching.pages if searching.pages is not None else config.fetch.enabled and config.mode == "live"
@@ -257,6 +260,7 @@ def _tools(config: Config, outside: Outside, search: Search, *, parser: Parser) 
     web_search = WebSearch(open_providers(searching, outside.transport, replaying=replaying), pages, searching)
     return {
         "file_search": FileSearch(search, config.file_search),
+        "image_generation": ImageGeneration(catalog, config.image_generation),
         "tool_search": ToolSearch(config.tool_search),
         **dict.fromkeys(WEB_SEARCH, web_search),
     }

@@ -57,7 +57,7 @@ from antiphon.tooling import (
 )
 
 Mode = Literal["live", "record", "replay", "record-if-missing"]
-Kind = Literal["llm", "embedding", "rerank"]
+Kind = Literal["llm", "embedding", "rerank", "image"]
 Seconds = Annotated[float, Meta(gt=0)]
 
 

@@ -372,7 +372,7 @@ class ImageGenerationCall(Sparse, kw_only=True, tag_field="type", tag="image_gen
 
     id: Id | None = None
     result: str | None = None
-    status: Literal["in_progress", "completed", "generating", "failed"] | None = None
+    status: Literal["in_progress", "completed", "incomplete", "generating", "failed"] | None = None
     action: str | None = None
     background: str | None = None
     output_format: str | None = None
