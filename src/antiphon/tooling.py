@@ -1,12 +1,14 @@
 """Settings of the tools that reach out: web search, image generation, tool search."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
-from antiphon.settings import SECRET, check_templates
+from antiphon.addresses import is_address
+from antiphon.settings import SECRET, check_templates, suggestion
 
 
 class SearchPreset(Struct, frozen=True, kw_only=True):
@@ -97,6 +99,36 @@ class WebSearchConfig(Struct, frozen=True, kw_only=True):
             "footer": ("query", "count"),
         }
         check_templates(self, fields)
+
+
+def with_searches(config: WebSearchConfig, environ: Mapping[str, str]) -> WebSearchConfig:
+    """The settings of web search with the providers that the environment names, and the keys it has.
+
+    As with hosts, such a key goes to the provider's own address, or to one from the environment.
+    """
+    providers = dict(config.providers)
+    for name, preset in SEARCH_PRESETS.items():
+        given = providers.get(name, SearchProviderConfig())
+        url, key = given.base_url or _first(preset.url_envs, environ), given.key
+        if not key and not given.base_url:
+            key = _first(preset.key_envs, environ)
+        if name in providers or (key if preset.key_needed else url):
+            providers[name] = replace(given, base_url=url, key=key)
+    return replace(config, providers=providers)
+
+
+def wrong_searches(config: WebSearchConfig) -> Iterator[str]:
+    """What is of the right type there and wrong all the same."""
+    known = {*config.providers, *SEARCH_PRESETS}
+    if config.provider and config.provider not in known:
+        yield f"web_search.provider: there is no provider {config.provider!r}.{suggestion(config.provider, known)}"
+    for name, given in config.providers.items():
+        if given.base_url and not is_address(given.base_url):
+            yield f"web_search.providers.{name}.base_url: expected an address, got {given.base_url!r}."
+
+
+def _first(names: tuple[str, ...], environ: Mapping[str, str]) -> str:
+    return next((environ[name] for name in names if environ.get(name)), "")
 
 
 class ImageGenerationConfig(Struct, frozen=True, kw_only=True):

@@ -24,7 +24,9 @@ _JSON = JSON.decode()
 async def create_image(call: Call[CreateImage, None]) -> object:
     """Make images from a prompt."""
     resolved = await _model(call, call.body.model)
-    return await _answer(call, resolved, GENERATIONS, _renamed(call.raw, resolved), stream=bool(call.body.stream))
+    return await _answer(
+        call, resolved, GENERATIONS, content=_renamed(call.raw, resolved), stream=bool(call.body.stream)
+    )
 
 
 @route("POST", "/v1/images/edits", form=EditImage, answer=Images, events=dict[str, Any])
@@ -38,12 +40,12 @@ async def edit_image(call: Call[None, None]) -> object:
         except DECODE_ERRORS as error:
             raise misfit(error) from error
         resolved = await _model(call, asked.model)
-        return await _answer(call, resolved, EDITS, _renamed(raw, resolved), stream=bool(asked.stream))
+        return await _answer(call, resolved, EDITS, content=_renamed(raw, resolved), stream=bool(asked.stream))
     parts = parts_of(content_type, raw)
     fields = fields_of(parts)
     resolved = await _model(call, fields.get("model"))
     form = form_of(parts, {"model": resolved.model})
-    return await _answer(call, resolved, EDITS, form, stream=fields.get("stream", "").lower() == "true")
+    return await _answer(call, resolved, EDITS, content=form, stream=fields.get("stream", "").lower() == "true")
 
 
 async def _model(call: Call[Any, None], name: str | None) -> Resolved:
@@ -57,7 +59,7 @@ def _renamed(raw: bytes, resolved: Resolved) -> tuple[str, bytes]:
 
 
 async def _answer(
-    call: Call[Any, None], resolved: Resolved, path: str, content: tuple[str, bytes], *, stream: bool
+    call: Call[Any, None], resolved: Resolved, path: str, *, content: tuple[str, bytes], stream: bool
 ) -> object:
     """The host's answer to a body of some content type."""
     kind, body = content

@@ -116,29 +116,19 @@ class ToolSearch(ServerTool):
 
 def declared(found: Sequence[Offer]) -> list[dict[str, Any]]:
     """The declarations of some tools as an item has them: those of one namespace, or of one server, together."""
-    out: list[dict[str, Any]] = []
-    groups: dict[tuple[str, str], list[Any]] = {}
+    out: dict[tuple[str, str], dict[str, Any]] = {}
     for offer in found:
         tool = offer.tool
         if not isinstance(tool, FunctionTool | CustomTool):
             label = str(getattr(tool, "server_label", ""))
-            group = {"type": "mcp", "server_label": label, "allowed_tools": []}
-            _grouped(groups, ("mcp", label), group, out).append(offer.name)
+            server = out.setdefault(("mcp", label), {"type": "mcp", "server_label": label, "allowed_tools": []})
+            server["allowed_tools"].append(offer.name)
         elif offer.namespace is None:
-            out.append(msgspec.to_builtins(tool))
+            out["function", offer.name] = msgspec.to_builtins(tool)
         else:
-            group = {"type": "namespace", "name": offer.namespace, "description": offer.about, "tools": []}
-            _grouped(groups, ("namespace", offer.namespace), group, out).append(msgspec.to_builtins(tool))
-    return out
-
-
-def _grouped(
-    groups: dict[tuple[str, str], list[Any]], key: tuple[str, str], group: dict[str, Any], out: list[dict[str, Any]]
-) -> list[Any]:
-    if key not in groups:
-        groups[key] = group["tools"] if "tools" in group else group["allowed_tools"]
-        out.append(group)
-    return groups[key]
+            blank = {"type": "namespace", "name": offer.namespace, "description": offer.about, "tools": []}
+            out.setdefault(("namespace", offer.namespace), blank)["tools"].append(msgspec.to_builtins(tool))
+    return list(out.values())
 
 
 def _names(tool: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
