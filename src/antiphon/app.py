@@ -59,9 +59,14 @@ from antiphon.stores.vector_files import VectorFiles
 from antiphon.stores.vector_stores import VectorStores
 from antiphon.stores.workers import Workers
 from antiphon.telemetry import Counts, Telemetry, log_request
+from antiphon.tools.base import ServerTool
 from antiphon.tools.file_search import FileSearch
+from antiphon.tools.image_generation import ImageGeneration
 from antiphon.tools.mcp import McpServers
 from antiphon.tools.mcp_sessions import Sessions
+from antiphon.tools.tool_search import ToolSearch
+from antiphon.tools.web.pages import Pages
+from antiphon.tools.web_search import WebSearch, open_providers
 from antiphon.vectors import ingest
 from antiphon.vectors.base import Document, Piece, VectorIndex
 from antiphon.vectors.chunk import pieces
@@ -70,6 +75,7 @@ from antiphon.vectors.opening import default_index, open_indexes
 from antiphon.vectors.parse import Parser
 from antiphon.vectors.search import Embed, Search
 from antiphon.wire.chunking import ChunkingStrategyRequestParam, as_cut
+from antiphon.wire.tools import WEB_SEARCH
 
 log = logging.getLogger("antiphon.app")
 
@@ -173,7 +179,7 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         sealer=Sealer(secret),
         limits=config.limits,
         timeouts=config.timeouts,
-        tools={"file_search": FileSearch(search, config.file_search), "mcp": _mcp(config, outside)},
+        tools=_tools(config, catalog, outside, search=search, parser=parser),
         attachments=_attachments(config, outside, files, parser=parser),
         strict=config.strict,
         compaction_prompt=config.compaction_prompt,
@@ -262,6 +268,24 @@ async def _missing(outside: Outside, catalog: Catalog) -> list[str]:
     if not hosts:
         return ["no model host is configured"]
     return [] if any(host.health.status != "Error" for host in hosts) else ["no model host answers: see /v1/providers"]
+
+
+def _tools(
+    config: Config, catalog: Catalog, outside: Outside, *, search: Search, parser: Parser
+) -> dict[str, ServerTool]:
+    """The tools that the server runs, by the `type` of their declaration."""
+    searching, replaying = config.web_search, config.mode == "replay"
+    opens = searching.pages if searching.pages is not None else config.fetch.enabled and config.mode == "live"
+    fetcher = Fetcher(outside.transport, Guard(config.fetch))
+    pages = Pages(fetcher, parser, chars_max=searching.page_chars_max) if opens else None
+    web_search = WebSearch(open_providers(searching, outside.transport, replaying=replaying), pages, searching)
+    return {
+        "file_search": FileSearch(search, config.file_search),
+        "mcp": _mcp(config, outside),
+        "image_generation": ImageGeneration(catalog, config.image_generation),
+        "tool_search": ToolSearch(config.tool_search),
+        **dict.fromkeys(WEB_SEARCH, web_search),
+    }
 
 
 async def _work_until_told(services: Services) -> None:

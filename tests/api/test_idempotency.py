@@ -46,6 +46,15 @@ def form(boundary: str, content: bytes = b"content", purpose: str = "user_data")
     return body + f"--{boundary}--\r\n".encode(), {"content-type": f"multipart/form-data; boundary={boundary}"}
 
 
+def edit(boundary: str) -> tuple[bytes, dict[str, str]]:
+    """A form with an image to edit, and the header that belongs to it."""
+    fields = {"model": MODEL, "prompt": "A hat"}
+    parts = [f'content-disposition: form-data; name="{name}"\r\n\r\n{value}' for name, value in fields.items()]
+    parts.append('content-disposition: form-data; name="image"; filename="a.png"\r\n\r\nimage')
+    body = "".join(f"--{boundary}\r\n{part}\r\n" for part in parts) + f"--{boundary}--\r\n"
+    return body.encode(), {"content-type": f"multipart/form-data; boundary={boundary}"}
+
+
 def post(server: Server, path: str, body: Any, key: str, **headers: str) -> Got:
     return server.post(path, body, {"idempotency-key": key, **headers})
 
@@ -113,12 +122,15 @@ def example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
         return path.replace("{batch_id}", server.post("/batches", batch(server)).json["id"]), b"", {}
     if path in ("/v1/files", "/v1alpha/file-processors/process"):
         return path, *form("one")
+    if path == "/v1/images/edits":
+        return path, *edit("one")
     if "{upload_id}" in path:
         return upload_example(path, server)
     bodies: dict[str, Any] = {
         "/v1/chat/completions": {**CHAT, "store": True},
         "/v1/completions": {"model": MODEL, "prompt": "Hi"},
         "/v1/embeddings": {"model": MODEL, "input": "Hi"},
+        "/v1/images/generations": {"model": MODEL, "prompt": "A cat"},
         "/v1/rerank": {"model": MODEL, "query": "Hi", "documents": ["a", "b"]},
         "/v1alpha/inference/rerank": {"model": MODEL, "query": "Hi", "items": ["a", "b"]},
         "/v1/responses": RESPONSE,

@@ -268,10 +268,7 @@ def test_namespaces_are_flattened_for_the_model_and_mapped_back(server: Server, 
 @pytest.mark.parametrize(
     "tool",
     [
-        {"type": "web_search"},
-        {"type": "web_search_preview"},
         {"type": "code_interpreter", "container": {"type": "auto"}},
-        {"type": "image_generation"},
     ],
     ids=lambda tool: tool["type"],
 )

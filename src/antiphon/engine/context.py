@@ -8,37 +8,26 @@ from antiphon.engine.cite import marked
 from antiphon.engine.compact import opened, seen
 from antiphon.engine.run import Engine
 from antiphon.errors import InvalidRequest, NotFound, Unsupported
-from antiphon.tools.base import SERVED_ITEMS
+from antiphon.tools.base import served_as
 from antiphon.wire.calls import call_of, output_of
 from antiphon.wire.items import (
     AdditionalTools,
     Compaction,
     ConfigurationUpdate,
-    FileSearchCall,
     FunctionCall,
     FunctionCallOutput,
     Item,
     ItemReference,
     McpApprovalRequest,
     McpApprovalResponse,
-    McpCall,
     Memory,
     Program,
     ProgramOutput,
     Reasoning,
     ReasoningText,
-    ToolSearchCall,
-    ToolSearchOutput,
 )
 
-UNSERVED_ITEMS = (
-    AdditionalTools,
-    ConfigurationUpdate,
-    Program,
-    ProgramOutput,
-    ToolSearchCall,
-    ToolSearchOutput,
-)
+UNSERVED_ITEMS = (ConfigurationUpdate, Program, ProgramOutput)
 """Items without which the context would mean something else, and which this release cannot honour."""
 
 
@@ -130,8 +119,10 @@ def for_model(engine: Engine, context: Sequence[Item]) -> list[Item]:
     """The context as the model is shown it: without calls that were cut off, and with what is sealed opened."""
     items: list[Item] = []
     for item in seen(context, engine.sealer):
-        if isinstance(item, FunctionCall | FileSearchCall | McpCall) and item.status == "incomplete":
+        if getattr(item, "status", None) == "incomplete" and (isinstance(item, FunctionCall) or served_as(item)):
             continue
+        if isinstance(item, AdditionalTools):
+            continue  # they are among the model's functions
         if isinstance(item, UNSERVED_ITEMS):
             raise unserved(item, "conversation")
         opened = isinstance(item, Reasoning) and item.encrypted_content and not item.content
@@ -141,13 +132,13 @@ def for_model(engine: Engine, context: Sequence[Item]) -> list[Item]:
 
 def _as_calls(engine: Engine, items: Sequence[Item]) -> list[Item]:
     """What the server ran, as calls and outputs; those of one model call stand together, as the model made them."""
-    if not any(type(item) in SERVED_ITEMS for item in items):
+    if not any(map(served_as, items)):
         return list(items)
     out: list[Item] = []
     outputs: list[Item] = []
     turn: int | None = None
     for item in items:
-        tool = engine.tools.get(SERVED_ITEMS.get(type(item), ""))
+        tool = engine.tools.get(served_as(item))
         memory: Memory | None = getattr(item, "memory", None)
         made_in = memory.turn if memory else None
         if outputs and (tool is None or made_in is None or made_in != turn):

@@ -35,6 +35,7 @@ async def run_calls(engine: Engine, progress: Progress, *, again: bool) -> Async
         response_id=run.response.id,
         secrets=run.secrets,
         images=engine.catalog.quirks(run.host).images,
+        offers=progress.emitter.offers,
     )
 
     async def one(index: int, call: Running) -> ToolEnded:

@@ -25,8 +25,8 @@ from antiphon.models.base import Reasoning as ReasoningEvent
 from antiphon.models.base import Refusal as RefusalEvent
 from antiphon.tools.base import Offer, Place, ServerTools
 from antiphon.tools.client import progress
-from antiphon.tools.offers import kind_of, with_learned
-from antiphon.wire.calls import item_of
+from antiphon.tools.offers import Loaded, kind_of, with_learned
+from antiphon.wire.calls import CLIENT_TOOL_SEARCH, TOOL_SEARCH, item_of
 from antiphon.wire.events import (
     Event,
     FunctionArgumentsDelta,
@@ -65,7 +65,8 @@ class Emitter:
     run's context has been compacted to; `steps` how many steps have ended that another one follows; `running` the calls
     whose end is to be fed, by their place in the output; `ran` how many calls the server was asked to run; `turns`
     how many model calls there were before this one; `announced` whether tools did something before the first;
-    `offers` what the model can call by now; `fatal` why the response cannot go on, or "".
+    `offers` what the model can call by now; `found` the deferred functions among them that it is shown; `loaded`
+    whether it was said what the context brings; `fatal` why the response cannot go on, or "".
 
     `include` names what of the items the events show; `response` has all of it.
     """
@@ -90,8 +91,10 @@ class Emitter:
         self.compacted: str | None = None
         self.offers = dict(offers)
         self.fatal = ""
-        self._declared = offers
+        self._declared = dict(offers)
         self._learned: dict[int, dict[str, Offer]] = {}
+        self.found: set[str] = set()
+        self.loaded = False
         self._tools = tools
         self._ledger = Ledger(response.id, include)
         self._writing = Writing(self._ledger, seal)
@@ -304,7 +307,19 @@ class Emitter:
     def _learn(self, kind: str, tool: Tool | None, index: int, *, item: Item) -> None:
         found = self._learned.setdefault(index, {})
         found.update({offer.function.name: offer for offer in self._tools[kind].learned(tool, index, item)})
-        self.offers = with_learned(self._declared, {at: tuple(each.values()) for at, each in self._learned.items()})
+        self._offer()
+        self.found.update(self._tools[kind].found(item, self.offers))
+
+    def _load(self, event: Loaded, _out: list[Event]) -> None:
+        """What the context brings; the request for the model's first call has it already."""
+        self.loaded = True
+        self._declared = {**self._declared, **event.offers()}
+        self._offer()
+        self.found.update(event.found)
+
+    def _offer(self) -> None:
+        learned = {at: tuple(each.values()) for at, each in self._learned.items()}
+        self.offers = with_learned(self._declared, learned)
 
     def _drop_running(self, out: list[Event]) -> None:
         """Ends calls of which nothing comes any more."""
@@ -399,6 +414,7 @@ class Emitter:
         Cited: lambda self, event, out: self._writing.cited(event, out),
         Announced: _announced,
         ToolEnded: _tool_ended,
+        Loaded: _load,
     }
 
 
@@ -412,6 +428,10 @@ def _blank(item: Item) -> Item:
 _CALL_PREFIXES = {
     "file_search": "fs",
     "mcp": "mcp",
+    "web_search": "ws",
+    "image_generation": "ig",
+    TOOL_SEARCH: "tsc",
+    CLIENT_TOOL_SEARCH: "tsc",
     "custom": "ctc",
     "local_shell": "lsh",
     "shell": "sh",

@@ -23,7 +23,7 @@ from antiphon.engine.run import Engine, Progress, Run
 from antiphon.engine.state import Outcome, decide
 from antiphon.errors import ApiError, ContextTooLong, RateLimited, Upstream
 from antiphon.models.base import Finish, ModelEvent, ModelRequest, ModelStream
-from antiphon.tools.offers import choice_of
+from antiphon.tools.offers import Loaded, choice_of, visible
 from antiphon.wire.events import Event
 from antiphon.wire.items import Compaction
 from antiphon.wire.responses import ErrorCode, ResponseError
@@ -115,6 +115,8 @@ def _resuming(progress: Progress) -> list[Entry]:
     emitter = progress.emitter
     if emitter.response.status == "queued":
         entries.append(Started())
+    if progress.run.loaded != Loaded() and not emitter.loaded:
+        entries.append(progress.run.loaded)
     if emitter.half_said:
         entries.append(NextCall(broken=True))
     elif not emitter.announced:
@@ -184,9 +186,9 @@ class _Calls:
 
     def citer(self) -> Citer | None:
         """What finds the citations in the next turn; None where there can be none."""
-        names = {**self._run.citable, **citable(self._emitter.output)}
-        searches = any(offer.kind == "file_search" for offer in self._run.offers.values())
-        return Citer(names) if names or searches else None
+        known = {**self._run.citable, **citable(self._emitter.output)}
+        searches = any(offer.kind in ("file_search", "web_search") for offer in self._run.offers.values())
+        return Citer(known) if known or searches else None
 
     async def _first(self) -> ModelStream:
         """The first answer, begun. Long contexts are counted on a thread."""
@@ -212,16 +214,13 @@ class _Calls:
         engine, run, emitter = self._engine, self._run, self._emitter
         said = [item for item in emitter.output if getattr(item, "status", None) != "incomplete"]
         own = for_model(engine, [item for item in said if not isinstance(item, Compaction)])
-        choice = request.choice and choice_of(run.response.tool_choice, emitter.offers)
+        seen = visible(emitter.offers, emitter.found)
+        choice = request.choice and choice_of(run.response.tool_choice, seen)
         if emitter.turns and choice is not None and choice.mode == "required":
             choice = None
         most = run.response.max_tool_calls
         over = emitter.turns + 1 >= engine.limits.model_calls_max or (most is not None and emitter.ran >= most)
-        functions = tuple(
-            offer.function
-            for offer in emitter.offers.values()
-            if not offer.deferred and not (over and offer.kind in engine.tools)
-        )
+        functions = tuple(offer.function for offer in seen.values() if not (over and offer.kind in engine.tools))
         limit = request.max_output_tokens
         return replace(
             request,

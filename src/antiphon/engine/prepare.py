@@ -23,7 +23,7 @@ from antiphon.ids import child_id
 from antiphon.models.base import Choice, ModelRequest
 from antiphon.tools.base import Caller as ToolCaller
 from antiphon.tools.base import Offer
-from antiphon.tools.offers import choice_of, kind_of, offers
+from antiphon.tools.offers import choice_of, kind_of, loaded, offers, visible
 from antiphon.wire.items import (
     CompactionTrigger,
     InputText,
@@ -72,7 +72,6 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     _check_together(create)
     tools, secrets = _parted(engine, decode_tools(create.tools, engine.limits.tools_max))
     offered = offers(tools, engine.tools)
-    choice = choice_of(create.tool_choice, offered, later=_later(engine, tools))
     await _check_tools(engine, tools, ToolCaller(owner=caller.owner, access=caller.access, secrets=secrets))
     given, triggered = await _input(engine, create, caller)
     resolved = await engine.catalog.resolve(create.model, caller.access)
@@ -84,7 +83,11 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     try:
         history = await _history(engine, create, caller)
         context, unanswered = context_of(engine, history, added)
-        request = _model_request(create, resolved.model, for_model(engine, context), offered=offered, choice=choice)
+        brought = loaded(context, offered, engine.tools)
+        offered |= brought.offers()
+        seen = visible(offered, brought.found)
+        choice = choice_of(create.tool_choice, seen, later=_later(engine, tools))
+        request = _model_request(create, resolved.model, for_model(engine, context), offered=seen, choice=choice)
         request = await engine.filled(request, resolved.host, owner=caller.owner, access=caller.access, added=added)
         if triggered:
             whole_summary_request(request, engine.compaction_prompt)  # refuses what cannot be compacted
@@ -106,6 +109,7 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
             sealed="reasoning.encrypted_content" in (create.include or ()),
             include=tuple(create.include or ()),
             citable=citable(context),
+            loaded=brought,
             preludes=preludes(engine.tools, tools, context, added=added),
             secrets=secrets,
             warnings=_warnings(create, left_out, strict=engine.strict),
@@ -123,12 +127,15 @@ async def prepare_count(engine: Engine, create: CreateResponse, caller: Caller) 
     _check_together(create)
     tools = decode_tools(create.tools, engine.limits.tools_max)
     offered = offers(tools, engine.tools)
-    choice = choice_of(create.tool_choice, offered, later=_later(engine, tools))
     added = complete_items((await _input(engine, create, caller))[0], _input_ids("resp_0"))
     history = await _history(engine, create, caller)
     resolved = await engine.catalog.resolve(create.model, caller.access) if create.model else None
     host, model = (resolved.host, resolved.model) if resolved else ("", "")
-    request = _model_request(create, model, for_model(engine, [*history, *added]), offered=offered, choice=choice)
+    context = [*history, *added]
+    brought = loaded(context, offered, engine.tools)
+    seen = visible(offered | brought.offers(), brought.found)
+    choice = choice_of(create.tool_choice, seen, later=_later(engine, tools))
+    request = _model_request(create, model, for_model(engine, context), offered=seen, choice=choice)
     return await engine.filled(request, host, owner=caller.owner, access=caller.access, added=added)
 
 

@@ -106,7 +106,11 @@ class Writing:
     def cited(self, event: Cited, out: list[Event]) -> None:
         """An annotation of the text so far."""
         item, part = self._part("text", "", out)
-        annotation = event.annotation | {"index": part.written.tell()}
+        end = part.written.tell()
+        of_page = event.annotation["type"] == "url_citation"
+        annotation = event.annotation | (
+            {"start_index": end - event.chars, "end_index": end} if of_page else {"index": end}
+        )
         part.annotations.append(annotation)
         where: PartPlace = {"output_index": item.output_index, "item_id": item.id, "content_index": part.index}
         index = len(part.annotations) - 1

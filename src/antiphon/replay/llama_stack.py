@@ -25,6 +25,9 @@ from antiphon.replay.recording import Answer, Frame
 
 FILE_NAME: Final = re.compile(r"(?P<lists>models-)?(?P<digest>[0-9a-f]{64}|[0-9a-f]{12})(?(lists)-[0-9a-f]{8})\.json")
 COMMON: Final = "common"
+TAVILY: Final = "https://api.tavily.com"
+TAVILY_SEARCH: Final = "/search"
+"""Where the one tool that Llama Stack records sends its requests."""
 _SUITE = re.compile(r"(?:.*/)?tests/integration/(?P<suite>[^/]+)/")
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{4,}")
 _DIGITS: Final = 5
@@ -145,6 +148,8 @@ def digests(url: str, body: Any, test_id: str | None) -> list[str]:
     `extra_body`) would have been sent.
     """
     base, endpoint = place_of(url)
+    if url == TAVILY + TAVILY_SEARCH and isinstance(body, dict):
+        return [tool_digest("tavily", "web_search", {"query": body.get("query")})]
     if endpoint not in _KNOWN:
         return []
     path = f"{urlsplit(base).path.rstrip('/')}/v1{endpoint}"
@@ -240,6 +245,8 @@ def http_body(endpoint: str, kwargs: Any) -> Any:
 
 def place(call: RecordedCall) -> tuple[str, str]:
     """The base URL of the host, its doubled `/v1` undone, and the endpoint without its `/v1`."""
+    if call.provider == "tavily":
+        return TAVILY, TAVILY_SEARCH
     endpoint = call.endpoint.removeprefix("/v1")
     return call.url.removesuffix(call.endpoint).rstrip("/"), endpoint
 
@@ -248,6 +255,9 @@ def answer_from(recording: RecordingFile) -> Answer:
     """What the host sent, as HTTP."""
     _, endpoint = place(recording.request)
     body = _dumped(msgspec.json.decode(recording.response.body))
+    if recording.request.provider:
+        told = msgspec.json.decode(body["content"])
+        return whole_answer({"query": told["query"], "results": told["top_k"]})
     if endpoint == "/models":
         return whole_answer({"object": "list", "data": body})
     if recording.response.is_streaming:

@@ -16,11 +16,15 @@ from antiphon.wire.calls import Answer, Call, Made
 from antiphon.wire.events import Event
 from antiphon.wire.items import (
     FileSearchCall,
+    ImageGenerationCall,
     Item,
     McpApprovalRequest,
     McpApprovalResponse,
     McpCall,
     McpListTools,
+    ToolSearchCall,
+    ToolSearchOutput,
+    WebSearchCall,
 )
 from antiphon.wire.tools import Tool
 
@@ -28,9 +32,10 @@ from antiphon.wire.tools import Tool
 class Offer(Struct, frozen=True, kw_only=True):
     """A tool as the model sees it, and what its call becomes: an item of `kind` with this name and namespace.
 
-    `tool` is what the request said of it at `index` of its tools, where the server runs it. A `deferred` one is not
-    shown to the model until a tool search has found it. `alias` is the function's name where another tool has its own
-    name already; without one, the offer takes the other's place. `hints` are what its MCP server says of its nature.
+    `tool` is what the request said of it, at `index` of its tools where the server runs it. A `deferred` one is not
+    shown to the model until a tool search has found it. `about` says what its namespace is for. `alias` is the
+    function's name where another tool has its own name already; without one, the offer takes the other's place.
+    `hints` are what its MCP server says of its nature.
     """
 
     function: Function
@@ -42,6 +47,7 @@ class Offer(Struct, frozen=True, kw_only=True):
     deferred: bool = False
     alias: str = ""
     hints: Mapping[str, Any] = MappingProxyType({})
+    about: str = ""
 
 
 class Place(Struct, frozen=True, kw_only=True):
@@ -58,6 +64,7 @@ class Caller(Struct, frozen=True, kw_only=True):
     `images`: whether the model's host can be shown some.
 
     `secrets` are what a declaration said that must be neither stored nor shown, by the declaration's place in `tools`.
+    `offers` are all that the model can call by now, or could once a search has found it.
     """
 
     owner: str
@@ -65,6 +72,7 @@ class Caller(Struct, frozen=True, kw_only=True):
     response_id: str = ""
     secrets: Mapping[int, Mapping[str, Any]] = MappingProxyType({})
     images: bool = False
+    offers: Mapping[str, Offer] = MappingProxyType({})
 
 
 class Prelude(Struct, frozen=True, kw_only=True):
@@ -104,6 +112,10 @@ class ServerTool:
         """How the model sees the tool that the request declares at `index`. Raises `InvalidRequest`."""
         raise NotImplementedError
 
+    def among(self, offer: Offer, others: Sequence[Offer]) -> Offer:
+        """An offer of this tool's, where it says something of the other tools."""
+        return offer
+
     def parted(self, tool: Any) -> tuple[Any, Mapping[str, Any]]:
         """The declaration as it may be stored and shown, and the secrets that were in it."""
         return tool, {}
@@ -120,6 +132,10 @@ class ServerTool:
 
     def learned(self, tool: Any, index: int, item: Any) -> Iterable[Offer]:
         """The functions that the model can call once an item of this tool has ended. Pure."""
+        return ()
+
+    def found(self, item: Any, offers: Mapping[str, Offer]) -> Iterable[str]:
+        """The names of deferred functions that the model is shown once an item of this tool has ended. Pure."""
         return ()
 
     # ------------------------------------------------------------ a call: the pure part
@@ -177,5 +193,15 @@ SERVED_ITEMS: Mapping[type, str] = {
     McpApprovalRequest: "mcp",
     McpApprovalResponse: "mcp",
     McpCall: "mcp",
+    WebSearchCall: "web_search",
+    ImageGenerationCall: "image_generation",
+    ToolSearchCall: "tool_search",
+    ToolSearchOutput: "tool_search",
 }
 """The items of their calls."""
+
+
+def served_as(item: Item) -> str:
+    """The kind of tool whose call the server ran as this item; "": none. A search with a call id is the client's."""
+    of_client = isinstance(item, ToolSearchCall | ToolSearchOutput) and item.call_id is not None
+    return "" if of_client else SERVED_ITEMS.get(type(item), "")

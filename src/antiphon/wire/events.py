@@ -247,6 +247,30 @@ class McpCallFailed(ItemEvent, kw_only=True, tag_field="type", tag="response.mcp
     """The tool could not be run, or said that it failed."""
 
 
+class WebSearchInProgress(ItemEvent, kw_only=True, tag_field="type", tag="response.web_search_call.in_progress"):
+    """A search begins."""
+
+
+class WebSearchSearching(ItemEvent, kw_only=True, tag_field="type", tag="response.web_search_call.searching"):
+    """The web is asked."""
+
+
+class WebSearchCompleted(ItemEvent, kw_only=True, tag_field="type", tag="response.web_search_call.completed"):
+    """The search has ended."""
+
+
+class ImageInProgress(ItemEvent, kw_only=True, tag_field="type", tag="response.image_generation_call.in_progress"):
+    """An image begins."""
+
+
+class ImageGenerating(ItemEvent, kw_only=True, tag_field="type", tag="response.image_generation_call.generating"):
+    """The image model is asked."""
+
+
+class ImageCompleted(ItemEvent, kw_only=True, tag_field="type", tag="response.image_generation_call.completed"):
+    """The image is there."""
+
+
 class ErrorEvent(Event, kw_only=True, tag_field="type", tag="error"):
     """Something broke outside any response."""
 

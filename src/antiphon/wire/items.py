@@ -358,11 +358,13 @@ class FileSearchCall(Sparse, kw_only=True, tag_field="type", tag="file_search_ca
 
 
 class WebSearchCall(Sparse, kw_only=True, tag_field="type", tag="web_search_call"):
-    """A search on the web."""
+    """A search on the web, or a look at a page. Sources and results are kept, and shown to a client that asks."""
 
     id: Id | None = None
     action: dict[str, Any] | None = None
     status: Literal["in_progress", "searching", "completed", "failed", "incomplete"] | None = None
+    results: list[dict[str, Any]] | None = None
+    memory: Memory | None = None
 
 
 class ImageGenerationCall(Sparse, kw_only=True, tag_field="type", tag="image_generation_call"):
@@ -370,7 +372,7 @@ class ImageGenerationCall(Sparse, kw_only=True, tag_field="type", tag="image_gen
 
     id: Id | None = None
     result: str | None = None
-    status: Literal["in_progress", "completed", "generating", "failed"] | None = None
+    status: Literal["in_progress", "completed", "incomplete", "generating", "failed"] | None = None
     action: str | None = None
     background: str | None = None
     output_format: str | None = None
@@ -379,6 +381,7 @@ class ImageGenerationCall(Sparse, kw_only=True, tag_field="type", tag="image_gen
     size: str | None = None
     error: dict[str, Any] | None = None
     svg_usage: dict[str, Any] | None = None
+    memory: Memory | None = None
 
 
 class CodeInterpreterCall(Sparse, kw_only=True, tag_field="type", tag="code_interpreter_call"):
@@ -442,6 +445,7 @@ class ToolSearchCall(Sparse, kw_only=True, tag_field="type", tag="tool_search_ca
     arguments: Any
     execution: Literal["server", "client"] | None = None
     status: Status | None = None
+    memory: Memory | None = None
 
 
 class ToolSearchOutput(Sparse, kw_only=True, tag_field="type", tag="tool_search_output"):

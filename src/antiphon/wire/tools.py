@@ -128,6 +128,89 @@ class McpTool(Sparse, kw_only=True, tag_field="type", tag="mcp"):
     allowed_callers: Callers | None = None
 
 
+ContextSize = Literal["low", "medium", "high"]
+
+
+class UserLocation(Sparse, kw_only=True):
+    """About where the user is: a two-letter country, names of region and city, a time zone of IANA's."""
+
+    type: Literal["approximate"] | None = None
+    city: str | None = None
+    country: str | None = None
+    region: str | None = None
+    timezone: str | None = None
+
+
+class WebSearchFilters(Sparse, kw_only=True):
+    """Domains that may be found, with their subdomains; none named: all. `blocked_domains` may never."""
+
+    allowed_domains: list[str] | None = None
+    blocked_domains: list[str] | None = None
+
+
+class WebSearchTool(Sparse, kw_only=True, tag_field="type", tag="web_search"):
+    """Lets the model search the web; the server runs it. Without `external_web_access`, no page is fetched."""
+
+    external_web_access: bool | None = None
+    filters: WebSearchFilters | None = None
+    search_context_size: ContextSize | None = None
+    user_location: UserLocation | None = None
+
+
+class WebSearchTool2025(WebSearchTool, kw_only=True, tag="web_search_2025_08_26"):
+    """The same, by its dated name."""
+
+
+class WebSearchPreviewTool(Sparse, kw_only=True, tag_field="type", tag="web_search_preview"):
+    """Web search by its earlier name."""
+
+    search_content_types: list[Literal["text", "image"]] | None = None
+    search_context_size: ContextSize | None = None
+    user_location: UserLocation | None = None
+
+
+class WebSearchPreviewTool2025(WebSearchPreviewTool, kw_only=True, tag="web_search_preview_2025_03_11"):
+    """The same, by its dated name."""
+
+
+WEB_SEARCH = ("web_search", "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11")
+"""All names of web search."""
+
+
+class ImageMask(Sparse, kw_only=True):
+    """Where an image may be changed: a data URL, or an uploaded file."""
+
+    image_url: str | None = None
+    file_id: str | None = None
+
+
+class ImageGenerationTool(Sparse, kw_only=True, tag_field="type", tag="image_generation"):
+    """Lets the model make images; the server asks an image model for them."""
+
+    model: str | None = None
+    quality: str | None = None
+    size: str | None = None
+    output_format: str | None = None
+    output_compression: Annotated[int, Meta(ge=0, le=100)] | None = None
+    moderation: str | None = None
+    background: str | None = None
+    input_fidelity: Literal["high", "low"] | None = None
+    input_image_mask: ImageMask | None = None
+    partial_images: Annotated[int, Meta(ge=0, le=3)] | None = None
+    action: Literal["generate", "edit", "auto"] | None = None
+
+
+class ToolSearchTool(Sparse, kw_only=True, tag_field="type", tag="tool_search"):
+    """Lets the model find tools that are deferred; run by the server, or (`execution`) by the client.
+
+    `description` and `parameters` are those of the client's own search.
+    """
+
+    execution: Literal["server", "client"] | None = None
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
 Tool = (
     FunctionTool
     | CustomTool
@@ -139,17 +222,17 @@ Tool = (
     | ComputerUsePreviewTool
     | FileSearchTool
     | McpTool
+    | WebSearchTool
+    | WebSearchTool2025
+    | WebSearchPreviewTool
+    | WebSearchPreviewTool2025
+    | ImageGenerationTool
+    | ToolSearchTool
 )
 
 UNSERVED_TOOLS = frozenset(
     {
-        "web_search",
-        "web_search_2025_08_26",
-        "web_search_preview",
-        "web_search_preview_2025_03_11",
         "code_interpreter",
-        "image_generation",
-        "tool_search",
         "programmatic_tool_calling",
     }
 )
@@ -212,6 +295,22 @@ class ChooseMcp(Sparse, kw_only=True, tag_field="type", tag="mcp"):
     name: str | None = None
 
 
+class ChooseWebSearch(Struct, tag_field="type", tag="web_search"):
+    """The model must search the web."""
+
+
+class ChooseWebSearchPreview(Struct, tag_field="type", tag="web_search_preview"):
+    """The model must search the web: the name that OpenAI's document has."""
+
+
+class ChooseWebSearchPreview2025(Struct, tag_field="type", tag="web_search_preview_2025_03_11"):
+    """Likewise."""
+
+
+class ChooseImageGeneration(Struct, tag_field="type", tag="image_generation"):
+    """The model must make an image."""
+
+
 ToolChoice = (
     ChoiceMode
     | ChooseFunction
@@ -225,4 +324,8 @@ ToolChoice = (
     | ChooseComputerPreview
     | ChooseFileSearch
     | ChooseMcp
+    | ChooseWebSearch
+    | ChooseWebSearchPreview
+    | ChooseWebSearchPreview2025
+    | ChooseImageGeneration
 )

@@ -135,13 +135,28 @@ DEVIATIONS: dict[str, str] = {
     "item code_interpreter_call.code: required there": FILLED_IN,
     "item code_interpreter_call.outputs: required there": FILLED_IN,
     **{
-        f"item {tag}: adds memory": "kept with the item and never sent: `wire.shown` takes it out"
-        for tag in ("file_search_call", "mcp_approval_request", "mcp_call", "mcp_list_tools")
+        f"item {name}: adds memory": "kept with the item and never sent: `wire.shown` takes it out"
+        for name in (
+            *("file_search_call", "image_generation_call", "mcp_approval_request", "mcp_call", "mcp_list_tools"),
+            *("tool_search_call", "web_search_call"),
+        )
     },
     "tool mcp.connector_id: -connector_dropbox -connector_gmail -connector_googlecalendar -connector_googledrive "
     "-connector_microsoftteams -connector_outlookcalendar -connector_outlookemail -connector_sharepoint": "the "
     "connectors are those that the operator has configured",
     "tool mcp: lacks tunnel_id": "a tunnel of OpenAI's own",
+    "item image_generation_call.status: +incomplete": "a call that was cut off",
+    "item web_search_call: adds results": "what the includable `web_search_call.results` asks for",
+    **{
+        f"tool image_generation: lacks {name}": PASSED_ON
+        for name in ("complexity", "frame_count", "frame_duration_ms", "svg")
+    },
+    "tool image_generation.background: -auto -opaque -transparent": PASSED_ON,
+    "tool image_generation.moderation: -auto -low": PASSED_ON,
+    "tool image_generation.output_format: -jpeg -png -webp": PASSED_ON,
+    "tool image_generation.quality: -auto -high -low -medium": PASSED_ON,
+    "tool image_generation.output_format: -gif -jpeg -png -svg -webp": PASSED_ON,
+    "tool image_generation.quality: -auto -high -low -max -medium -xhigh": PASSED_ON,
     "item compaction_trigger: adds id": "a stored item has an id",
     "item function_call_output.call_id: required here": "a chat model has no other way to pair call and output",
     "item image_generation_call.action: -auto -edit -generate": PASSED_ON,
@@ -200,12 +215,10 @@ DEVIATIONS: dict[str, str] = {
             *("audio.delta", "audio.done", "audio.transcript.delta", "audio.transcript.done"),
             *("code_interpreter_call.completed", "code_interpreter_call.in_progress"),
             *("code_interpreter_call.interpreting", "code_interpreter_call_code.delta"),
-            *("code_interpreter_call_code.done", "image_generation_call.completed"),
-            *("image_generation_call.generating", "image_generation_call.in_progress"),
-            *("image_generation_call.partial_image", "reasoning_summary_part.added"),
-            *("reasoning_summary_part.done", "reasoning_summary_text.delta"),
+            "code_interpreter_call_code.done",
+            "image_generation_call.partial_image",
+            *("reasoning_summary_part.added", "reasoning_summary_part.done", "reasoning_summary_text.delta"),
             *("reasoning_summary_text.done", "shell_call_output_content.delta", "shell_call_output_content.done"),
-            *("web_search_call.completed", "web_search_call.in_progress", "web_search_call.searching"),
         )
     },
 }
