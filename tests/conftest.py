@@ -1,5 +1,6 @@
 """What all tests share: the folder beside the repository, a scripted host, and no way out of this machine."""
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from antiphon.testing.host import Host
 
 if TYPE_CHECKING:
     from antiphon.testing.server import Server
+    from antiphon.tools.sandbox.kernel import KernelSandbox
     from postgres_server import PostgresServer
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "", None)
@@ -64,6 +66,21 @@ def postgres_url(postgres: "PostgresServer") -> Iterator[str]:
     url = postgres.new_database()
     yield url
     postgres.drop(url)
+
+
+@pytest.fixture(scope="session")
+def kernel_sandbox() -> "KernelSandbox":
+    """The sandbox of this machine's kernel."""
+    from antiphon.hosted import SandboxConfig
+    from antiphon.tools.sandbox.base import NoSandbox
+    from antiphon.tools.sandbox.kernel import KernelSandbox
+
+    sandbox = KernelSandbox(SandboxConfig())
+    try:
+        asyncio.run(sandbox.check())
+    except NoSandbox as none:
+        pytest.skip(f"nothing can be run in a sandbox here, and nothing is run without one: {none.message}")
+    return sandbox
 
 
 @pytest.fixture

@@ -20,13 +20,15 @@ class SandboxConfig(Struct, frozen=True, kw_only=True):
     kind: Annotated[
         str, Meta(description="`kernel` (namespaces of this machine's Linux), or the name of a plug-in.")
     ] = "kernel"
-    options: Annotated[
-        dict[str, str], Meta(description="What a plug-in wants to know.", extra={"secret": True})
-    ] = msgspec.field(default_factory=dict)
+    options: Annotated[dict[str, str], Meta(description="What a plug-in wants to know.", extra={"secret": True})] = (
+        msgspec.field(default_factory=dict)
+    )
     python: Annotated[
         str,
-        Meta(description="The interpreter, such as that of a virtual environment with numpy and matplotlib; by default"
-             " the server's own, without its packages."),
+        Meta(
+            description="The interpreter, such as that of a virtual environment with numpy and matplotlib; by default"
+            " the server's own, without its packages."
+        ),
     ] = ""
     read_only: Annotated[
         list[str], Meta(description="Further folders that the code may read, at the same path; never writable.")
@@ -40,7 +42,9 @@ class SandboxConfig(Struct, frozen=True, kw_only=True):
     processes: Annotated[int, Meta(ge=4, description="Processes and threads of one container.")] = 64
     output_bytes: Annotated[int, Meta(ge=1024, description="Output of one call that is kept.")] = 65_536
     open_max: Annotated[int, Meta(ge=1, description="Containers that this process holds open at once.")] = 8
-    idle_s: Annotated[float, Meta(gt=0, description="After how long without a call an open container is closed.")] = 300.0
+    idle_s: Annotated[float, Meta(gt=0, description="After how long without a call an open container is closed.")] = (
+        300.0
+    )
     expires_minutes: Annotated[
         int, Meta(ge=1, description="After how long without use a container and its files go.")
     ] = 20

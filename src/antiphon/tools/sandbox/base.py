@@ -110,8 +110,11 @@ class Room(Protocol):
 
 
 class Sandbox(Protocol):
-    """A place for rooms. A package offers one with `[project.entry-points."antiphon.sandboxes"]`, `name =
-    "package.module:factory"`; the factory is called with `config.sandbox`."""
+    """A place for rooms.
+
+    A package offers one with `[project.entry-points."antiphon.sandboxes"]`, `name = "package.module:factory"`. The
+    factory is called with `config.sandbox`.
+    """
 
     async def check(self) -> None:
         """Raises `NoSandbox` with the reason if rooms cannot be had here. Looks once."""

@@ -119,7 +119,8 @@ def build_root(disk_bytes: int, paths: list[str]) -> None:
     try:
         _mount("proc", f"{ROOT}/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, options="subset=pid")
     except OSError as error:
-        raise Refused(f"A /proc of its own cannot be had ({error.strerror}): is this a container that masks parts of it?")
+        message = f"A /proc of its own cannot be had ({error.strerror}): is this a container that masks parts of it?"
+        raise Refused(message) from error
     _seal(ROOT, _ATTR_RDONLY, recursive=False)
     for source in (*sources.values(), *devices.values()):
         if source is not None:

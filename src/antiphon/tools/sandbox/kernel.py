@@ -25,9 +25,7 @@ SLACK_S: Final = 10.0
 PIECE_BYTES: Final = 2**20
 _LAUNCHER: Final = "antiphon.tools.sandbox.launcher"
 _WORKER: Final = Path(__file__).with_name("worker.py")
-_PROBE: Final = Bounds(
-    wall_s=10, cpu_s=10, memory_bytes=512 * 2**20, disk_bytes=2**20, processes=16, output_bytes=1024
-)
+_PROBE: Final = Bounds(wall_s=10, cpu_s=10, memory_bytes=512 * 2**20, disk_bytes=2**20, processes=16, output_bytes=1024)
 _ASK_PATHS: Final = "import json, sys; print(json.dumps([sys.base_prefix, sys.base_exec_prefix, sys.prefix]))"
 _SYSTEM_FOLDERS: Final = ("/usr/", "/bin/", "/lib/", "/lib64/")
 
@@ -160,7 +158,7 @@ class KernelRoom:
         header = {"do": "python", "wall_s": bounds.wall_s, "cpu_s": bounds.cpu_s}
         content = code.encode("utf-8", "replace")
         answer, said = await self._ask(header, content, limit_s=bounds.wall_s + SLACK_S)
-        result = _result(said[answer.stdout :]) if answer.outcome == "ended" or not answer.lost else _Result()
+        result = _result(said[answer.stdout :]) if len(said) > answer.stdout else _Result()
         stdout = _text(said[: answer.stdout])
         images = tuple(image for each in result.images if (image := _image(each)))
         return _ran(answer, stdout=stdout, value=result.value, error=result.error, images=images)
@@ -240,9 +238,14 @@ async def python_of(config: SandboxConfig) -> Python:
         prefixes = msgspec.json.decode((await process.communicate())[0], type=list[str])
     except (OSError, msgspec.MsgspecError) as error:
         raise NoSandbox(f"sandbox.python: {command} is no interpreter that can be run here.") from error
+    return await asyncio.to_thread(_with_folders, command, [*prefixes, *config.read_only])
+
+
+def _with_folders(command: str, wanted: list[str]) -> Python:
+    """What is to be seen beside the system's own folders: as it is named, and where that leads."""
     folder = str(Path(command).parent)
-    wanted = dict.fromkeys([*prefixes, folder, *config.read_only])
-    real = dict.fromkeys([*wanted, *[os.path.realpath(path) for path in wanted]])
+    named = [*wanted, folder]
+    real = {*named, *map(os.path.realpath, named)}
     paths = sorted(path for path in real if not f"{path}/".startswith(_SYSTEM_FOLDERS))
     return Python(command=command, paths=tuple(paths), path=f"{folder}:/usr/local/bin:/usr/bin:/bin")
 

@@ -23,7 +23,7 @@ from antiphon.tools.sandbox.frames import frame, read_frame, write_all
 FOLDER: Final = "/mnt/data"
 LOOK_S: Final = 0.05
 """How often it is looked at what is used."""
-GRACE_S: Final = 1.0
+GRACE_S: Final = 0.5
 """How long code may take to end that was interrupted."""
 FILES_MAX: Final = 1000
 DEPTH_MAX: Final = 8
@@ -69,6 +69,29 @@ class Bounded:
         self.dropped += len(piece) - len(kept)
 
 
+class Answer(Bounded):
+    """The worker's: the mark of the question, a length, and so much. The code may forge it, but hardly by mistake."""
+
+    def __init__(self, mark: bytes, most: int) -> None:
+        super().__init__(len(mark) + 4 + most)
+        self._mark = mark
+
+    @property
+    def is_forged(self) -> bool:
+        """Whether this is no answer to the question, or more than one."""
+        start = bytes(self.content[:16])
+        return not self._mark.startswith(start) or len(self.content) > self._end
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it is there, and nothing else."""
+        return len(self.content) == self._end and not self.is_forged
+
+    @property
+    def _end(self) -> int:
+        return 20 + (int.from_bytes(self.content[16:20]) if len(self.content) >= 20 else self._most)
+
+
 class Interpreter(NamedTuple):
     """The worker's process, and how it is asked, answers, and prints."""
 
@@ -87,6 +110,7 @@ class Warden:
 
     def serve(self) -> None:
         """Returns when the server has closed its side."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what the first process has no handler for never reaches it
         while (asked := read_frame(0)) is not None:
             header, payload = asked
             try:
@@ -100,8 +124,9 @@ class Warden:
     def _do_python(self, header: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
         _everybody(signal.SIGCONT)
         worker = self._worker = self._worker or self._interpreter()
-        asking = memoryview(struct.pack("!I", len(payload)) + payload)
-        log, result = Bounded(self._plan.output_bytes), Bounded(self._plan.result_bytes + 4)
+        mark = os.urandom(16)
+        asking = memoryview(mark + struct.pack("!I", len(payload)) + payload)
+        log, result = Bounded(self._plan.output_bytes), Answer(mark, self._plan.result_bytes)
         limits = self._limits(header)
         outcome, interrupted = "", False
         with selectors.DefaultSelector() as waiting:
@@ -116,26 +141,32 @@ class Warden:
                             waiting.unregister(worker.requests)
                     elif not _heard(key.fd, key.data):
                         waiting.unregister(key.fd)
-                if _is_whole(result):
-                    outcome = "time" if interrupted else "ended"
-                elif result.dropped:
-                    outcome = "output"
-                elif worker.pid in _reaped():
-                    outcome = "died"
-                else:
-                    outcome = self._over(limits)
-                if outcome == "time" and not interrupted and not _is_whole(result):
+                outcome = self._state(worker.pid, result, limits)
+                if outcome == "ended" and interrupted:
+                    outcome = "time"
+                elif outcome == "time" and not interrupted:
                     interrupted, outcome = True, ""  # the code may end by itself, so that what it knew is kept
                     limits = limits._replace(until=time.monotonic() + GRACE_S)
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(worker.pid, signal.SIGINT)
-        lost = not _is_whole(result)
+        # Who was interrupted and has children left may never be able to make one again.
+        lost = not result.is_whole or (interrupted and len(_pids()) > 2)
         self._calm(lost=lost)
         _drain(worker.log, log)
         if lost:
             self._forget()
         answer = {"outcome": outcome, "lost": lost, "dropped": log.dropped, "stdout": len(log.content)}
-        return answer | self._look(), bytes(log.content + (b"" if lost else result.content[4:]))
+        return answer | self._look(), bytes(log.content + (result.content[20:] if result.is_whole else b""))
+
+    def _state(self, worker: int, result: Answer, limits: Limits) -> str:
+        """How a run of the interpreter has ended, or ""."""
+        if result.is_forged:
+            return "died"
+        if result.is_whole:
+            return "ended"
+        if result.dropped:
+            return "output"
+        return "died" if worker in _reaped() else self._over(limits)
 
     def _do_shell(self, header: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
         _everybody(signal.SIGCONT)
@@ -192,6 +223,7 @@ class Warden:
         if pid:
             return pid
         try:
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             os.setsid()
             os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
             os.dup2(out, 1)
@@ -313,11 +345,6 @@ def _drain(fd: int, said: Bounded) -> None:
         if not piece:
             return
         said.add(piece)
-
-
-def _is_whole(result: Bounded) -> bool:
-    content = result.content
-    return len(content) >= 4 and not result.dropped and len(content) - 4 >= struct.unpack("!I", content[:4])[0]
 
 
 # ---------------------------------------------------------------- processes

@@ -3,8 +3,11 @@
 The interpreter in it need not be this server's: standard library only, and nothing that is newer than Python 3.8.
 """
 
+from __future__ import annotations
+
 import ast
 import base64
+import contextlib
 import io
 import json
 import linecache
@@ -15,52 +18,45 @@ import sys
 import traceback
 import types
 import warnings
+from typing import Any
 
 TEXT_MAX = 20000
 IMAGES_MAX = 8
 IMAGES_BYTES_MAX = 5 * 2**20
 
 
-def serve(asked, answered):
-    """Answers until nobody asks."""
+def serve(asked: int, answered: int) -> None:
+    """Answers until nobody asks. A question is a mark, a length and the code; its answer begins with the same mark."""
     space = types.ModuleType("__main__")
     sys.modules["__main__"] = space
-    sys.path.insert(0, os.getcwd())
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109 (what the code imports is a matter of text)
     sys.argv = [""]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # in one order with what goes to stderr
     warnings.filterwarnings("ignore", message=".*non-interactive.*")
     count = 0
-    while True:
-        head = read(asked, 4)
-        if head is None:
-            return
-        code = read(asked, struct.unpack("!I", head)[0])
+    while (head := read(asked, 20)) is not None:
+        code = read(asked, struct.unpack("!I", head[16:])[0]) or b""
         count += 1
         result = json.dumps(run(code.decode("utf-8", "replace"), space.__dict__, count)).encode()
         flush()
-        write(answered, struct.pack("!I", len(result)) + result)
+        write(answered, head[:16] + struct.pack("!I", len(result)) + result)
 
 
-def run(code, space, count):
+def run(code: str, space: dict[str, Any], count: int) -> dict[str, Any]:
     """What the code evaluates to, or how it failed, and the figures that it left open."""
     name = f"<call {count}>"
-    linecache.cache[name] = (len(code), None, code.splitlines(True), name)
+    linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
     value = error = None
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        tree = ast.parse(code, name)
-        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-        exec(compile(tree, name, "exec"), space)
-        if last is not None:
-            found = eval(compile(ast.Expression(last.value), name, "eval"), space)
-            if found is not None:
-                space["_"] = found
-                value = shortened(repr(found))
+        value = evaluated(ast.parse(code, name), name, space)
     except SystemExit as ending:
         error = None if ending.code in (None, 0) else f"SystemExit: {ending.code}"
     except BaseException as problem:
         error = told(problem)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    images = []
+    images: list[str] = []
     try:
         images = figures()
     except BaseException as problem:
@@ -68,7 +64,20 @@ def run(code, space, count):
     return {"value": value, "error": error, "images": images}
 
 
-def told(problem):
+def evaluated(tree: ast.Module, name: str, space: dict[str, Any]) -> str | None:
+    """The last expression's value as text, if the code ends with one that is not None."""
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, name, "exec"), space)
+    if not isinstance(last, ast.Expr):
+        return None
+    found = eval(compile(ast.Expression(last.value), name, "eval"), space)
+    if found is None:
+        return None
+    space["_"] = found
+    return shortened(repr(found))
+
+
+def told(problem: BaseException) -> str:
     """The traceback, without this file's own part in it."""
     frames = problem.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename == "<string>":
@@ -76,10 +85,10 @@ def told(problem):
     return shortened("".join(traceback.format_exception(type(problem), problem, frames)).rstrip())
 
 
-def figures():
+def figures() -> list[str]:
     """The open figures of matplotlib as PNG, which are closed then."""
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    found = []
+    pyplot: Any = sys.modules.get("matplotlib.pyplot")
+    found: list[str] = []
     left = IMAGES_BYTES_MAX
     for number in pyplot.get_fignums() if pyplot else ():
         picture = io.BytesIO()
@@ -92,21 +101,19 @@ def figures():
     return found
 
 
-def shortened(text):
+def shortened(text: str) -> str:
     """The beginning and the end of what is long."""
     return text if len(text) <= TEXT_MAX else text[: TEXT_MAX // 2] + "\n...\n" + text[-TEXT_MAX // 2 :]
 
 
-def flush():
+def flush() -> None:
     """What was printed must be in the pipe before the answer is."""
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with contextlib.suppress(BaseException):
             stream.flush()
-        except BaseException:
-            pass
 
 
-def read(fd, count):
+def read(fd: int, count: int) -> bytes | None:
     """So many bytes, or None at the end."""
     found = b""
     while len(found) < count:
@@ -117,7 +124,7 @@ def read(fd, count):
     return found
 
 
-def write(fd, content):
+def write(fd: int, content: bytes) -> None:
     """Writes until nothing is left."""
     while content:
         content = content[os.write(fd, content) :]
