@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from aiohttp import web
 
-from antiphon.config import COMPACTION_PROMPT
+from antiphon.limits import COMPACTION_PROMPT
 
 MODEL: Final = "slow"
 CHUNK_S_MAX: Final = 0.03

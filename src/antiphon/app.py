@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -17,35 +17,60 @@ from antiphon.api.server import AsgiApp, application, inside
 from antiphon.api.services import Services
 from antiphon.api.sse import KeepAlive
 from antiphon.api.tasks import Tasks
-from antiphon.clock import replay_clock, system_clock
+from antiphon.clock import Clock, replay_clock, system_clock
 from antiphon.config import Config, ConfigError, HostConfig
 from antiphon.drain import Drain
 from antiphon.egress import LiveTransport
 from antiphon.engine import batches, jobs
+from antiphon.engine.attachments import Attachments, AttachmentsConfig
 from antiphon.engine.background import Worker
 from antiphon.engine.jobs import Recurring, performing
 from antiphon.engine.run import Engine
 from antiphon.engine.seal import Sealer
 from antiphon.exchange import Transport
+from antiphon.fetch import Fetcher
+from antiphon.guard import Guard
 from antiphon.ids import random_id, replayable_ids
+from antiphon.models.base import Access
 from antiphon.models.catalog import Catalog, catalog_of
+from antiphon.models.embedding import embed
+from antiphon.models.reranking import rerank
+from antiphon.models.tokens import tokenizer
+from antiphon.plugins import sandbox_factory
 from antiphon.replay.llama_stack import NumberedIds
 from antiphon.replay.transport import ReplayOptions, ReplayTransport, open_transport
 from antiphon.stores.batches import Batches
 from antiphon.stores.blobs import BlobOptions, Blobs, open_blobs
 from antiphon.stores.completions import Completions
+from antiphon.stores.containers import Containers
+from antiphon.stores.contents import LOOSE_S_MAX
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.database import Database
-from antiphon.stores.files import LOOSE_S_MAX, Files
+from antiphon.stores.files import Files
 from antiphon.stores.idempotency import Idempotency
-from antiphon.stores.jobs import Job, Kind
+from antiphon.stores.jobs import Job, Jobs, Kind
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.opening import open_database, open_jobs, open_signals
 from antiphon.stores.responses import Responses
 from antiphon.stores.runs import Runs
 from antiphon.stores.signals import Signals
+from antiphon.stores.uploads import Uploads
+from antiphon.stores.vector_files import VectorFiles
+from antiphon.stores.vector_stores import VectorStores
 from antiphon.stores.workers import Workers
 from antiphon.telemetry import Counts, Telemetry, log_request
+from antiphon.tools.code_interpreter import CodeInterpreter
+from antiphon.tools.file_search import FileSearch
+from antiphon.tools.hosted_shell import HostedShell
+from antiphon.tools.hosting import Hosting
+from antiphon.vectors import ingest
+from antiphon.vectors.base import Document, Piece, VectorIndex
+from antiphon.vectors.chunk import pieces
+from antiphon.vectors.ingest import Ingesting
+from antiphon.vectors.opening import default_index, open_indexes
+from antiphon.vectors.parse import Parser
+from antiphon.vectors.search import Embed, Search
+from antiphon.wire.chunking import ChunkingStrategyRequestParam, as_cut
 
 log = logging.getLogger("antiphon.app")
 
@@ -55,8 +80,10 @@ class Outside(Struct, frozen=True, kw_only=True):
 
     database: Database
     blobs: Blobs
+    transport: Transport
     workers: Workers
     signals: Signals
+    indexes: Mapping[str, VectorIndex]
     drain: Drain
 
 
@@ -74,14 +101,23 @@ async def opened(config: Config, drain: Drain) -> AsyncIterator[Services]:
 
     At the end, what has not ended by itself when the drain's patience is over is handed to other processes.
     """
-    live = LiveTransport()
+    live = LiveTransport(guard=Guard(config.fetch))
     transport = open_transport(_replay_options(config), live)
     config = _with_recorded_hosts(config, transport)
     database = open_database(config)
     signals = open_signals(config, database)
     catalog = catalog_of(config, transport)
     workers = Workers(database, config.background.lease_s)
-    outside = Outside(database=database, blobs=_blobs(config), workers=workers, signals=signals, drain=drain)
+    indexes = open_indexes(config, database)
+    outside = Outside(
+        database=database,
+        blobs=_blobs(config),
+        transport=transport,
+        workers=workers,
+        signals=signals,
+        indexes=indexes,
+        drain=drain,
+    )
     services = services_of(config, catalog, outside)
     worker = Worker(services.engine, workers)
     drain.listen(worker.drain)
@@ -98,21 +134,37 @@ async def opened(config: Config, drain: Drain) -> AsyncIterator[Services]:
         endings = [services.tasks.drain(drain.left_s()), worker.close(drain.left_s())]
         await asyncio.gather(*endings, *([working] if working is not None else []))
         await worker.leave()
+        await services.hosting.close()
         await catalog.close()
         await transport.close()
         await outside.blobs.close()
         await services.jobs.close()
+        for index in indexes.values():
+            await index.close()
         await signals.close()
         await database.close()
 
 
 def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
     """The services over a catalog and a database. In replay, time stands still and ids derive from requests."""
-    replaying = config.mode == "replay"
-    clock = replay_clock if replaying else system_clock
-    new_id = replayable_ids() if replaying else random_id
+    clock = _clock(config)
+    new_id = replayable_ids() if config.mode == "replay" else random_id
     secret = settings.secret(config)
     database, workers, signals = outside.database, outside.workers, outside.signals
+    files = Files(database, outside.blobs, clock, workers=workers)
+    containers = Containers(database, outside.blobs, clock, workers=workers)
+    hosting = Hosting(
+        sandbox_factory(config.sandbox.kind)(config.sandbox) if config.sandbox.enabled else None,
+        containers,
+        files,
+        config=config.sandbox,
+        clock=clock,
+        new_id=new_id,
+    )
+    queue = open_jobs(config, database, workers, signals=signals)
+    parser = Parser(config.vector_stores.parsing)
+    ingesting = _ingesting(config, catalog, outside, files=files, parser=parser, jobs=queue)
+    search = _search(config, catalog, ingesting)
     idempotency = Idempotency(database, workers, clock, kept_s=config.idempotency_s)
     responses, conversations = Responses(database), Conversations(database)
     engine = Engine(
@@ -126,21 +178,16 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         new_id=new_id,
         sealer=Sealer(secret),
         limits=config.limits,
+        timeouts=config.timeouts,
+        tools={
+            "file_search": FileSearch(search, config.file_search),
+            "code_interpreter": CodeInterpreter(hosting),
+            "shell": HostedShell(hosting),
+        },
+        attachments=_attachments(config, outside, files, parser=parser),
         strict=config.strict,
         compaction_prompt=config.compaction_prompt,
     )
-
-    async def missing() -> list[str]:
-        if outside.drain.begun:
-            return ["the server is stopping"]
-        await database.one("SELECT 1")
-        hosts = await catalog.providers()
-        if not hosts:
-            return ["no model host is configured"]
-        return (
-            [] if any(host.health.status != "Error" for host in hosts) else ["no model host answers: see /v1/providers"]
-        )
-
     return Services(
         config=config,
         clock=clock,
@@ -150,18 +197,70 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         responses=responses,
         conversations=conversations,
         completions=Completions(database),
-        files=Files(database, outside.blobs, clock, workers=workers),
+        files=files,
+        uploads=Uploads(database, files, clock, limits=config.limits),
+        parser=parser,
+        containers=containers,
+        hosting=hosting,
         batches=Batches(database),
-        jobs=open_jobs(config, database, workers, signals=signals),
+        jobs=queue,
+        vector_stores=ingesting.stores,
+        vector_files=ingesting.files,
+        ingesting=ingesting,
+        search=search,
         test_ids=NumberedIds(),
         tasks=Tasks(),
         drain=outside.drain,
         alive=KeepAlive(config.timeouts.keep_alive_s),
         idempotency=idempotency,
         once=Once(idempotency, signals, secret, bytes_max=config.limits.idempotent_answer_bytes_max),
-        ready=missing,
+        ready=partial(_missing, outside, catalog),
         telemetry=Telemetry(Counts(), log_request),
     )
+
+
+def _ingesting(
+    config: Config, catalog: Catalog, outside: Outside, *, files: Files, parser: Parser, jobs: Jobs
+) -> Ingesting:
+    """What brings files into vector stores."""
+    database, clock = outside.database, _clock(config)
+    return Ingesting(
+        stores=VectorStores(database, clock),
+        files=VectorFiles(database, clock),
+        uploads=files,
+        jobs=jobs,
+        signals=outside.signals,
+        clock=clock,
+        config=config.vector_stores,
+        indexes=outside.indexes,
+        default_index=default_index(config, database),
+        read=parser.parse,
+        cut=_cut,
+        embed=_embed(catalog),
+    )
+
+
+def _attachments(config: Config, outside: Outside, files: Files, *, parser: Parser) -> Attachments:
+    """What files and images become that a request names."""
+    fetcher = Fetcher(outside.transport, Guard(config.fetch))
+    kept = AttachmentsConfig(limits=config.limits, fetch=config.fetch, template=config.file_template)
+    return Attachments(files, fetcher, parser, config=kept)
+
+
+def _clock(config: Config) -> Clock:
+    """The time: it stands still in replay."""
+    return replay_clock if config.mode == "replay" else system_clock
+
+
+async def _missing(outside: Outside, catalog: Catalog) -> list[str]:
+    """What the server lacks to do its work."""
+    if outside.drain.begun:
+        return ["the server is stopping"]
+    await outside.database.one("SELECT 1")
+    hosts = await catalog.providers()
+    if not hosts:
+        return ["no model host is configured"]
+    return [] if any(host.health.status != "Error" for host in hosts) else ["no model host answers: see /v1/providers"]
 
 
 async def _work_until_told(services: Services) -> None:
@@ -196,8 +295,11 @@ async def _work(services: Services, lanes: batches.Lanes) -> None:
     kept = config.jobs
     cleaning: dict[str, Callable[[Job], Awaitable[object]]] = {
         batches.SWEEP: partial(batches.sweep, running),
+        ingest.SWEEP: partial(ingest.sweep, services.ingesting),
         "clean_responses": lambda _: services.responses.fail_left_over(services.clock()),
         "clean_files": lambda _: services.files.clean(services.clock() - LOOSE_S_MAX),
+        "clean_uploads": lambda _: services.uploads.clean(),
+        "clean_containers": lambda _: services.containers.clean(),
         "clean_answers": lambda _: services.idempotency.clean(services.clock()),
         "clean_jobs": lambda _: services.jobs.clean(done_kept_s=kept.done_kept_s, dead_kept_s=kept.dead_kept_s),
     }
@@ -205,7 +307,41 @@ async def _work(services: Services, lanes: batches.Lanes) -> None:
     kinds[batches.KIND] = Kind(
         perform=performing(partial(batches.perform, running)), at_once=config.batches.batches_at_once, attempts_max=20
     )
+    kinds[ingest.KIND] = Kind(
+        perform=performing(partial(ingest.perform, services.ingesting)),
+        at_once=config.vector_stores.ingest_at_once,
+        attempts_max=20,
+    )
+    kinds[ingest.FORGET] = Kind(perform=performing(partial(ingest.forget, services.ingesting)), attempts_max=20)
     await jobs.serve(services.jobs, kinds, [Recurring(kind=name, every_s=kept.clean_every_s) for name in cleaning])
+
+
+def _cut(document: Document, strategy: ChunkingStrategyRequestParam | None) -> Iterator[Piece]:
+    """The pieces of a document. The vocabulary is loaded when the first is asked for, which happens in a thread."""
+    yield from pieces(document, as_cut(strategy), tokenizer())
+
+
+def _embed(catalog: Catalog) -> Embed:
+    """Texts into vectors; a model is asked for a length only where its own is known to be another."""
+
+    async def embedded(model: str, texts: Sequence[str], *, dimension: int, access: Access) -> list[bytes]:
+        own = (await catalog.resolve(model, access, kind="embedding")).info.dimension
+        wanted = dimension if dimension and own and own != dimension else None
+        return await embed(catalog, model, texts, access=access, dimensions=wanted)
+
+    return embedded
+
+
+def _search(config: Config, catalog: Catalog, ingesting: Ingesting) -> Search:
+    return Search(
+        ingesting.stores,
+        ingesting.indexes,
+        config.vector_stores.search,
+        embed=_embed(catalog),
+        rerank=lambda model, query, documents, access: rerank(
+            catalog, model, query, documents=documents, access=access
+        ),
+    )
 
 
 def _told(working: asyncio.Task[None]) -> None:

@@ -5,20 +5,30 @@ bounded number of times inside `connect_s`; whatever happens after that is repor
 by itself when a kept-alive connection turns out to be dead; a POST it does not.) The price is a race: a host may close
 an idle connection at the moment we reuse it. `KEEPALIVE_S` lies below the five seconds after which the common model
 servers close theirs, so that we are the ones who close, and the race does not arise.
+
+What goes to an address that a client chose (`Outgoing.guarded`) has connections of its own, each for one request: its
+URL is written anew by `guard`, its host is looked up once, every address found is judged, and only those are connected
+to. So no second look-up can answer otherwise, and no connection outlives the judgement. Redirects are followed here, so
+that each is judged, and a recording holds one request and the content it led to.
 """
 
 import asyncio
 import functools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from msgspec.structs import replace
 
 from antiphon import __version__
 from antiphon.errors import InvalidRequest, Upstream, UpstreamTimeout
 from antiphon.exchange import Incoming, Outgoing
+from antiphon.guard import Guard, addresses_in, redirected, target_of, too_often
+from antiphon.limits import FetchConfig
 
 KEEPALIVE_S: Final = 4.0
 CONNECT_RETRIES_MAX: Final = 2
@@ -29,7 +39,16 @@ PIECE_BYTES_MAX: Final = 32 * 1024
 
 _NEVER_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _NOT_WORTH_A_RETRY = (aiohttp.ClientSSLError, aiohttp.ClientConnectorCertificateError)
+LookUp = Callable[[str, int], Awaitable[Sequence[str]]]
+"""(host, port) -> the host's addresses, as text. Raises `OSError` where there are none."""
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HEADERS = {"User-Agent": f"antiphon/{__version__}", "Accept-Encoding": "identity"}
+
+
+async def looked_up(host: str, port: int) -> Sequence[str]:
+    """A host's addresses, by the machine's own resolver."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]
 
 
 class LiveTransport:
@@ -40,26 +59,41 @@ class LiveTransport:
         *,
         connect_retries_max: int = CONNECT_RETRIES_MAX,
         pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        guard: Guard | None = None,
+        look_up: LookUp = looked_up,
     ) -> None:
         self._connect_retries_max = connect_retries_max
         self._pause = pause
+        self._guard = guard or Guard(FetchConfig())
+        self._look_up = look_up
         self._session: aiohttp.ClientSession | None = None
+        self._guarded_session: aiohttp.ClientSession | None = None
 
     async def send(self, request: Outgoing) -> Incoming:
-        """Sends `request`; returns when the head of the answer is there. Redirects are answers like any other."""
-        response = await self._head(self._session or self._open(), request)
+        """Sends `request`; returns when the head of the answer is there. Redirects are answers like any other.
+
+        Those of a guarded request are followed; where one leads to what is not allowed, `InvalidRequest` is raised.
+        """
+        if request.guarded:
+            response = await self._guarded_head(request)
+        else:
+            response = await self._head(self._session or self._open(), request)
         answer = _Answer(response, request)
         headers = {name.lower(): value for name, value in response.headers.items()}
-        if "content-encoding" in headers:  # sent although we asked for identity; aiohttp has undone it
+        if (
+            "content-encoding" in headers and not request.guarded
+        ):  # sent although we asked for identity; aiohttp has undone it
             del headers["content-encoding"]
             headers.pop("content-length", None)
         return Incoming(response.status, headers, answer.pieces(), closer=answer.close)
 
     async def close(self) -> None:
         """Closes all connections. A later `send` opens new ones."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        sessions = (self._session, self._guarded_session)
+        self._session = self._guarded_session = None
+        for session in sessions:
+            if session is not None:
+                await session.close()
 
     def _open(self) -> aiohttp.ClientSession:
         self._session = aiohttp.ClientSession(
@@ -70,6 +104,33 @@ class LiveTransport:
             skip_auto_headers=("Content-Type",),
         )
         return self._session
+
+    def _open_guarded(self) -> aiohttp.ClientSession:
+        """What is compressed is not unpacked here: a little of it can become very much."""
+        self._guarded_session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0, force_close=True, use_dns_cache=False, resolver=_Checked(self._guard, self._look_up)
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=PIECE_BYTES_MAX,
+            headers=_HEADERS,
+            auto_decompress=False,
+        )
+        return self._guarded_session
+
+    async def _guarded_head(self, request: Outgoing) -> aiohttp.ClientResponse:
+        """The head of the answer at the end of all redirects, each of which is judged as the first address was."""
+        session = self._guarded_session or self._open_guarded()
+        target, redirects_max = target_of(request.url), self._guard.config.redirects_max
+        for _ in range(redirects_max + 1):
+            self._guard.check(target)
+            response = await self._head(session, replace(request, url=target.url))
+            location = response.headers.get("location")
+            if response.status not in _REDIRECTS or location is None:
+                return response
+            response.close()
+            target = redirected(target, location)
+        raise too_often(redirects_max)
 
     async def _head(self, session: aiohttp.ClientSession, request: Outgoing) -> aiohttp.ClientResponse:
         """The answer's head, after as many attempts to connect as `connect_s` and the bound allow."""
@@ -94,6 +155,39 @@ class LiveTransport:
                     " characters that HTTP does not allow."
                 ) from error
         raise AssertionError("the last attempt returns or raises")
+
+
+class _Checked(AbstractResolver):
+    """Looks a host up, and gives its addresses to be connected to only if all of them are allowed."""
+
+    def __init__(self, guard: Guard, look_up: LookUp) -> None:
+        self._guard = guard
+        self._look_up = look_up
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """The addresses. Raises `InvalidRequest`."""
+        try:
+            addresses = addresses_in(await self._look_up(host, port))
+        except ValueError as error:
+            raise OSError(f"{host} has an address that is none") from error
+        self._guard.check_addresses(host, addresses)
+        found = [
+            ResolveResult(
+                hostname=host,
+                host=str(address),
+                port=port,
+                family=socket.AF_INET if address.version == 4 else socket.AF_INET6,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in addresses
+        ]
+        return [each for each in found if family in (socket.AF_UNSPEC, each["family"])]
+
+    async def close(self) -> None:
+        """Holds nothing."""
 
 
 class _Answer:

@@ -34,7 +34,10 @@ NO_REPLAY = Replay()
 
 
 class Outgoing(Struct, frozen=True, kw_only=True):
-    """One HTTP request to another host. `host` is the configured host's name, for logs and recordings."""
+    """One HTTP request to another host. `host` is the configured host's name, for logs and recordings.
+
+    `guarded` is one to an address that a client chose: it reaches only what `guard` allows.
+    """
 
     method: str
     url: str
@@ -43,6 +46,7 @@ class Outgoing(Struct, frozen=True, kw_only=True):
     host: str = ""
     timeouts: Timeouts = Timeouts()
     replay: Replay = NO_REPLAY
+    guarded: bool = False
 
 
 class Incoming:

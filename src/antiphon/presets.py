@@ -80,6 +80,12 @@ class Quirks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stream_usage: bool = True
     """Takes `stream_options.include_usage`; else usage is used where the host sends it unasked."""
 
+    # reranking
+    rerank_documents: Literal["documents", "texts"] = "documents"
+    """The member of a rerank request that carries the documents."""
+    rerank_logits: bool = False
+    """Scores are logits; else they lie between 0 and 1."""
+
     # the wire
     api_key_header: Literal["authorization", "api-key"] = "authorization"
     """`authorization` sends `Bearer KEY`, `api-key` sends the bare key."""
@@ -88,6 +94,7 @@ class Quirks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     chat_path: str = "/chat/completions"
     completions_path: str = "/completions"
     embeddings_path: str = "/embeddings"
+    rerank_path: str = "/rerank"
     models_path: str = "/models"
 
 
@@ -200,6 +207,7 @@ _ALL = (
             reasoning_input="reasoning_content",
             accepts=SAMPLING | LOGPROBS,
             tool_choice_function=False,
+            rerank_logits=True,
         ),
     ),
     Preset(

@@ -13,6 +13,7 @@ ON_BOTH = {
     "test_sdk_files",
     "test_sdk_responses",
     "test_sdk_state",
+    "test_sdk_uploads",
 }
 
 

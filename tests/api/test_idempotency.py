@@ -22,6 +22,8 @@ MODEL = "scripted/scripted-model"
 WAIT_S = 10
 RESPONSE = {"model": MODEL, "input": "Hi"}
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
+PART = b'--b\r\ncontent-disposition: form-data; name="data"; filename="x"\r\n\r\nabc\r\n--b--\r\n'
+UPLOAD = {"bytes": 3, "filename": "a.txt", "mime_type": "text/plain", "purpose": "user_data"}
 POSTS = [route.path for route in ROUTES if route.method == "POST"]
 KEYS = itertools.count()
 
@@ -55,8 +57,47 @@ def batch(server: Server) -> dict[str, Any]:
     return {"input_file_id": file.json["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
 
 
+def in_store(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
+    """A request to a route of a vector store that has a file."""
+    file, upload = (server.ask("POST", "/v1/files", form("b")[0], headers=form("b")[1]).json["id"] for _ in "12")
+    made = server.post("/vector_stores", {"file_ids": [file], "embedding_model": ""})  # asks no host, now or later
+    store = f"/vector_stores/{made.json['id']}"
+    path = path.replace("/vector_stores/{vector_store_id}", store).replace("{file_id}", file)
+    if path.endswith("/cancel"):
+        batch_id = server.post(f"{store}/file_batches", {"file_ids": [upload]}).json["id"]
+        return path.replace("{batch_id}", batch_id), b"", {}
+    bodies: dict[str, Any] = {
+        f"/v1{store}": {"name": "Papers"},
+        f"/v1{store}/search": {"query": "content"},
+        f"/v1{store}/files": {"file_id": upload},
+        f"/v1{store}/files/{file}": {"attributes": {"a": 1}},
+        f"/v1{store}/file_batches": {"file_ids": [upload]},
+        "/v1/vector-io/insert": {"vector_db_id": store.rpartition("/")[2], "chunks": [{"content": "Hi"}]},
+        "/v1/vector-io/query": {"vector_db_id": store.rpartition("/")[2], "query": "Hi"},
+    }
+    return path, bodies[path], {}
+
+
+def upload_example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
+    """A request that concerns an upload."""
+    upload = server.post("/uploads", UPLOAD).json["id"]
+    place = path.replace("{upload_id}", upload)
+    if path.endswith("cancel"):
+        return place, b"", {}
+    part, head = (
+        b'--b\r\ncontent-disposition: form-data; name="data"; filename="x"\r\n\r\nabc\r\n--b--\r\n',
+        form("b")[1],
+    )
+    if path.endswith("parts"):
+        return place, part, head
+    added = server.ask("POST", f"/v1/uploads/{upload}/parts", part, headers=head).json["id"]
+    return place, {"part_ids": [added]}, {}
+
+
 def example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
     """A request to a route: its path, body and headers."""
+    if "{vector_store_id}" in path or "vector-io" in path:
+        return in_store(path, server)
     if "{conversation_id}" in path:
         conversation = server.post("/conversations", {}).json["id"]
         body = {"items": [{"role": "user", "content": "Hi"}]} if path.endswith("items") else {"metadata": {"a": "b"}}
@@ -70,16 +111,22 @@ def example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
         return path, batch(server), {}
     if "{batch_id}" in path:
         return path.replace("{batch_id}", server.post("/batches", batch(server)).json["id"]), b"", {}
-    if path == "/v1/files":
+    if path in ("/v1/files", "/v1alpha/file-processors/process"):
         return path, *form("one")
+    if "{upload_id}" in path:
+        return upload_example(path, server)
     bodies: dict[str, Any] = {
         "/v1/chat/completions": {**CHAT, "store": True},
         "/v1/completions": {"model": MODEL, "prompt": "Hi"},
         "/v1/embeddings": {"model": MODEL, "input": "Hi"},
+        "/v1/rerank": {"model": MODEL, "query": "Hi", "documents": ["a", "b"]},
+        "/v1alpha/inference/rerank": {"model": MODEL, "query": "Hi", "items": ["a", "b"]},
         "/v1/responses": RESPONSE,
         "/v1/responses/compact": RESPONSE,
         "/v1/responses/input_tokens": RESPONSE,
+        "/v1/uploads": UPLOAD,
         "/v1/conversations": {"items": [{"role": "user", "content": "Hi"}]},
+        "/v1/vector_stores": {"name": "Papers", "embedding_model": ""},
     }
     return path, bodies[path], {}
 

@@ -1,4 +1,4 @@
-"""The contracts of blobs and files: a folder, a folder with every fsync, a bucket; files on either database."""
+"""The contracts of blobs, files, uploads: a folder, also with every fsync, a bucket; on either database."""
 
 import errno
 from collections.abc import AsyncIterator, Iterator
@@ -8,6 +8,7 @@ import pytest
 
 import bucket
 import files_suite
+import uploads_suite
 from antiphon.errors import NotFound, Unavailable
 from antiphon.stores.blobs import BlobOptions, Blobs, LocalBlobs, open_blobs
 from antiphon.stores.migrate import migrate, migrations
@@ -16,6 +17,8 @@ from antiphon.stores.sqlite import open_sqlite
 from antiphon.testing import blobs_suite
 from antiphon.testing.blobs_suite import pieces, whole
 from files_suite import Place
+
+CASES = [*files_suite.CASES, *uploads_suite.CASES]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,7 @@ async def test_blobs(case: blobs_suite.Case, blobs: Blobs) -> None:
     await case(blobs)
 
 
-@pytest.mark.parametrize("case", files_suite.CASES, ids=lambda case: case.__name__)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 async def test_files(case: files_suite.Case, blobs: Blobs) -> None:
     """Each case of the suite says its own behaviour."""
     database = open_sqlite(None)
@@ -54,7 +57,7 @@ async def test_files(case: files_suite.Case, blobs: Blobs) -> None:
     await database.close()
 
 
-@pytest.mark.parametrize("case", files_suite.CASES, ids=lambda case: case.__name__)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 async def test_files_on_postgres(case: files_suite.Case, postgres_url: str) -> None:
     """Each case of the suite says its own behaviour."""
     blobs, database = LocalBlobs(None), open_postgres(postgres_url)

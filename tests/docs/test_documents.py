@@ -38,7 +38,9 @@ def blocks(kind):
 def documented(tmp_path_factory) -> "tuple[Host, Server]":
     """The server of the examples: `openai` is a scripted host."""
     with Host(models=["gpt-4o-mini", "text-embedding-3-small"]) as host:
-        settings = {"hosts": {"openai": {"base_url": host.url, "preset": "openai", "key": "sk-test"}}}
+        embedding = {"text-embedding-3-small": {"kind": "embedding", "dimension": 4}}  # as the scripted host gives
+        openai = {"base_url": host.url, "preset": "openai", "key": "sk-test", "models": embedding}
+        settings = {"hosts": {"openai": openai}}
         with running(settings, tmp_path_factory.mktemp("documented")) as server:
             yield host, server
 
@@ -69,7 +71,7 @@ def test_configurations_are_valid_settings(text, tmp_path):
 
     loaded = config.load(file, {"OPENAI_API_KEY": "sk-test", "LAB_KEY": "lab-test", "HOME": str(tmp_path)})
 
-    assert "lab" in config.hosts(loaded)
+    assert {"lab", "local"} & config.hosts(loaded).keys()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

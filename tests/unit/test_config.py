@@ -96,6 +96,8 @@ def test_a_secret_is_taken_from_the_variable_that_the_file_names(tmp_path: Path)
         ("[hosts.a]", "hosts.a.base_url: is needed"),
         ('[hosts.a]\nbase_url = "ftp://h/v1"', "hosts.a.base_url: expected an address"),
         ('[hosts.a]\nbase_url = "http://h:x/v1"', "hosts.a.base_url: expected an address"),
+        ('[hosts.a]\nbase_url = "file://srv/models"', "or file:///folder, got 'file://srv/models'"),
+        ('[hosts.a]\nbase_url = "file:///"', "hosts.a.base_url: expected an address"),
         (
             'blobs_url = "http://bucket"',
             "blobs_url: expected file:///folder or s3://bucket/prefix, got 'http://bucket'.",
@@ -283,3 +285,18 @@ def test_a_given_secret_key_is_used_and_a_replaying_server_repeats_itself(tmp_pa
     replaying = load(None, {}, {"mode": "replay", "data_dir": str(tmp_path)})
     assert secret(replaying) == secret(load(None, {}, {"mode": "replay", "data_dir": "/elsewhere"}))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_a_host_whose_models_run_here(tmp_path: Path) -> None:
+    text = (
+        '[hosts.near]\nbase_url = "file:///srv/models"\nlocal = { threads = 3 }\n[hosts.far]\nbase_url = "http://h/v1"'
+    )
+    found = hosts(load(toml(tmp_path, text), {}))
+    assert (found["near"].dialect, found["far"].dialect) == ("local", "chat_completions")
+    assert (found["near"].provider_type, found["near"].local.threads) == ("inline::sentence-transformers", 3)
+
+
+def test_processors_are_shared_by_the_processes() -> None:
+    environ = {"ANTIPHON_HOSTS__NEAR__BASE_URL": "file:///srv/models"}
+    alone, together = (hosts(load(None, environ, {"workers": workers}))["near"].local.threads for workers in (1, 256))
+    assert (alone >= 1, together) == (True, 1)

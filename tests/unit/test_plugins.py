@@ -6,17 +6,27 @@ from pathlib import Path
 import pytest
 
 from antiphon.config import ConfigError
-from antiphon.plugins import BUILT_IN, GROUP, provider_factory
+from antiphon.plugins import BUILT_IN, INDEXES, PROVIDERS, index_factory, provider_factory
 
 
 def test_what_is_built_in_is_what_the_package_declares() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    assert project["entry-points"][GROUP] == BUILT_IN
+    assert project["entry-points"] == BUILT_IN
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", BUILT_IN[PROVIDERS])
 def test_a_built_in_provider_is_found_by_name(name: str) -> None:
     assert callable(provider_factory(name))
+
+
+@pytest.mark.parametrize("name", BUILT_IN[INDEXES])
+def test_a_built_in_index_is_found_by_name(name: str) -> None:
+    assert callable(index_factory(name))
+
+
+def test_a_missing_index_is_named_with_what_there_is() -> None:
+    with pytest.raises(ConfigError, match=r"No index named 'pigeonholes'.*embedded, postgres, qdrant"):
+        index_factory("pigeonholes")
 
 
 def test_a_missing_provider_is_named_with_what_there_is() -> None:
@@ -29,7 +39,7 @@ def package(folder: Path, value: str) -> None:
     about = folder / "semaphore-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: semaphore\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text(f"[{GROUP}]\nsemaphore = {value}\n")
+    (about / "entry_points.txt").write_text(f"[{PROVIDERS}]\nsemaphore = {value}\n")
     (folder / "semaphore_flags.py").write_text("def make(host, transport):\n    return (host, transport)\n")
 
 

@@ -1,6 +1,7 @@
 """Chat completions: passed through to the model's host as they came, and, with `store: true`, kept.
 
-Of the request only `model` is rewritten, to the name the host knows; `store` and `metadata` are ours to obey. Of an
+Of the request only `model` is rewritten, to the name the host knows, and files and images that the host cannot be
+sent as they are; `store` and `metadata` are ours to obey. Of an
 answer nothing is, unless it is to be kept: hosts use ids twice, so that what is kept gets an id of ours.
 """
 
@@ -14,6 +15,7 @@ from antiphon.api.call import Call
 from antiphon.api.relay import kept, relayed, whole
 from antiphon.api.route import route
 from antiphon.api.sse import EventStream
+from antiphon.engine.attachments import Asking
 from antiphon.stores.completions import StoredCompletion
 from antiphon.wire.base import Deleted, Page
 from antiphon.wire.chat import (
@@ -48,6 +50,9 @@ async def create_chat_completion(call: Call[CreateChatCompletion, None]) -> obje
     resolved = await services.catalog.resolve(body.model, call.access)
     members = _members.decode(call.raw)
     members["model"] = Raw(_encode(resolved.model))
+    asking = Asking(owner=call.owner, quirks=services.catalog.quirks(resolved.host), replay=call.access.replay)
+    if filled := await services.engine.attachments.filled_chat(bytes(members["messages"]), asking):
+        members["messages"] = Raw(filled)
     members.pop("store", None)
     members.pop("metadata", None)
     if body.metadata and not body.store:

@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from antiphon.api.call import Call
 from antiphon.api.route import route
-from antiphon.engine.compact import is_user, spent_in, summary_in, whole_sealed, whole_summary_request
+from antiphon.engine.compact import as_sent, is_user, spent_in, summary_in, whole_sealed, whole_summary_request
 from antiphon.engine.prepare import prepare_compaction
 from antiphon.engine.run import Caller, Engine
 from antiphon.ids import child_id
@@ -25,7 +25,7 @@ async def compact_response(call: Call[CompactResponse, None]) -> CompactedRespon
     access = replace(call.access, replay=replace(call.access.replay, origin=response_id))
     said = await call.until_gone(_answer(engine, host, asking, access=access))
     content = whole_sealed(request, summary_in(said), engine.sealer)
-    users = [item for item in request.items if is_user(item)]
+    users = as_sent(request, filter(is_user, request.items))
     item = Compaction(id=child_id(response_id, "cmp", len(users)), encrypted_content=content)
     return CompactedResponse(
         id=response_id, created_at=int(engine.clock()), output=[*users, item], usage=spent_in(said).usage()

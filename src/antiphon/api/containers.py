@@ -1,19 +1,19 @@
 """Containers and their files. What is run in them, models ask for: there is no route for it."""
 
 import contextlib
-from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
+
 from antiphon.api.call import Call
-from antiphon.api.files import FORM_BYTES, Download, safe_name
+from antiphon.api.files import FORM_BYTES, Download, safe_name, within
 from antiphon.api.form import Form
 from antiphon.api.route import report, route
-from antiphon.errors import DECODE_ERRORS, InvalidRequest, NotFound, TooLarge, Unsupported, misfit
+from antiphon.errors import DECODE_ERRORS, InvalidRequest, NotFound, Unsupported, misfit
 from antiphon.hosted import MEGABYTE
-from antiphon.tools.hosting import check_memory, copied
+from antiphon.tools.hosting import check_memory, copied, path_of
 from antiphon.wire.base import Page
 from antiphon.wire.containers import (
-    FOLDER,
     Container,
     ContainerDeleted,
     ContainerFile,
@@ -25,8 +25,6 @@ from antiphon.wire.containers import (
     ExpiresAfter,
 )
 from antiphon.wire.files import File
-
-import msgspec
 
 _decode_by_id = msgspec.json.Decoder(CreateContainerFile).decode
 
@@ -108,10 +106,10 @@ async def create_container_file(call: Call[None, None]) -> ContainerFile:
         bytes=0,
         container_id=container.id,
         created_at=int(services.clock()),
-        path=f"{FOLDER}/{safe_name(form.filename)}",
+        path=path_of(safe_name(form.filename, "file")),
         source="user",
     )
-    return await services.containers.put_file(call.owner, file, _limited(form.content(), bytes_max))
+    return await services.containers.put_file(call.owner, file, within(form.content(), bytes_max, "file"))
 
 
 @route(
@@ -172,12 +170,3 @@ def _file_id(raw: bytes) -> str:
 def _neither() -> InvalidRequest:
     message = "Either 'file', as multipart/form-data, or 'file_id' is required."
     return InvalidRequest(message, param="file", code="missing_required_parameter")
-
-
-async def _limited(content: AsyncIterator[bytes], bytes_max: int) -> AsyncIterator[bytes]:
-    size = 0
-    async for piece in content:
-        size += len(piece)
-        if size > bytes_max:
-            raise TooLarge(f"The file is larger than the {bytes_max} bytes of a container.", param="file")
-        yield piece

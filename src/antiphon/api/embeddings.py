@@ -1,10 +1,7 @@
 """Embeddings, passed through to the model's host; vectors are rewritten only if the host sent the other encoding."""
 
 import base64
-import binascii
-import sys
-from array import array
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Raw
@@ -12,18 +9,13 @@ from msgspec import Raw
 from antiphon.api.call import Call
 from antiphon.api.relay import whole
 from antiphon.api.route import route
-from antiphon.errors import InvalidRequest, Upstream
-from antiphon.models.catalog import Resolved
+from antiphon.errors import InvalidRequest
+from antiphon.models.embedding import PATH, UNREADABLE, Encoding, encoding_of, learn, packed, unreadable, vector_of
 from antiphon.wire.chat import rewritten
 from antiphon.wire.embeddings import CreateEmbedding, Embeddings, mixed
 
-PATH = "/embeddings"
-Encoding = Literal["float", "base64"]
-
 _encode = msgspec.json.Encoder().encode
 _answers = msgspec.json.Decoder(Embeddings)
-_text = msgspec.json.Decoder(str)
-_numbers = msgspec.json.Decoder(list[float])
 
 
 @route("POST", "/v1/embeddings", body=CreateEmbedding, answer=Embeddings, forwards=True)
@@ -38,10 +30,10 @@ async def create_embeddings(call: Call[CreateEmbedding, None]) -> bytes:
     answer = await call.until_gone(whole(resolved.host, opening, bytes_max=bytes_max, member="data"))
     try:
         given = _answers.decode(answer)
-        _learn(call, resolved, given)
+        learn(services.catalog, resolved, given, dimensions=body.dimensions)
         return _encoded(answer, given, body.encoding_format or "float")
-    except (msgspec.DecodeError, binascii.Error, ValueError) as error:
-        raise Upstream(f"Host {resolved.host!r} sent embeddings that cannot be read.") from error
+    except UNREADABLE as error:
+        raise unreadable(resolved.host, error) from error
 
 
 def _check(body: CreateEmbedding, inputs_max: int) -> None:
@@ -53,43 +45,12 @@ def _check(body: CreateEmbedding, inputs_max: int) -> None:
         raise InvalidRequest(message, param="input", code="array_above_max_length")
 
 
-def _learn(call: Call[CreateEmbedding, None], resolved: Resolved, given: Embeddings) -> None:
-    """Tells the catalog the length of this model's vectors, if it does not know and the client did not choose it."""
-    if resolved.info.dimension is None and call.body.dimensions is None and given.data:
-        dimension = len(_vector(given.data[0].embedding))
-        call.services.catalog.learn_dimension(resolved.host, resolved.model, dimension)
-
-
 def _encoded(answer: bytes, given: Embeddings, wanted: Encoding) -> bytes:
     """The answer with every vector in the encoding that the client asked for."""
-    if all(_encoding(each.embedding) == wanted for each in given.data):
+    if all(encoding_of(each.embedding) == wanted for each in given.data):
         return answer
     whole_answer: dict[str, Any] = msgspec.json.decode(answer)
     for shown, each in zip(whole_answer["data"], given.data, strict=True):
-        vector = _vector(each.embedding)
-        shown["embedding"] = list(vector) if wanted == "float" else base64.b64encode(_little(vector)).decode()
+        vector = vector_of(each.embedding)
+        shown["embedding"] = list(vector) if wanted == "float" else base64.b64encode(packed(vector)).decode()
     return _encode(whole_answer)
-
-
-def _encoding(embedding: Raw) -> Encoding:
-    first = bytes(memoryview(embedding)[:1])
-    if first not in (b'"', b"["):
-        raise ValueError("neither numbers nor base64")
-    return "base64" if first == b'"' else "float"
-
-
-def _vector(embedding: Raw) -> "array[float]":
-    if _encoding(embedding) == "float":
-        return array("f", _numbers.decode(embedding))
-    vector = array("f")
-    vector.frombytes(base64.b64decode(_text.decode(embedding), validate=True))
-    if sys.byteorder == "big":
-        vector.byteswap()
-    return vector
-
-
-def _little(vector: "array[float]") -> bytes:
-    if sys.byteorder == "big":
-        vector = array("f", vector)
-        vector.byteswap()
-    return vector.tobytes()

@@ -15,8 +15,10 @@ from antiphon.api.form import Form
 from antiphon.api.reply import Reply
 from antiphon.api.route import report, route
 from antiphon.errors import DECODE_ERRORS, InvalidRequest, NotFound, RangeNotSatisfiable, TooLarge, misfit
+from antiphon.vectors.ingest import Target, put
 from antiphon.wire.base import Page
 from antiphon.wire.files import EXPIRES_S_MAX, CreateFile, File, FileDeleted, FileListQuery
+from antiphon.wire.uploads import CreateUpload
 
 NAME_CHARS_MAX: Final = 255
 FORM_BYTES: Final = 64 * 1024
@@ -39,7 +41,7 @@ async def create_file(call: Call[None, None]) -> File:
         _wanted(form)  # what is wrong already need not be uploaded first
     if call.begun is not None:
         with contextlib.suppress(NotFound):
-            file = await services.files.get(call.owner, _file_id(call.begun))
+            file = await services.files.get(call.owner, file_id_of(call.begun))
             async for _ in form.content():
                 pass  # read to its end, so that what is kept knows the request
             return file
@@ -49,20 +51,20 @@ async def create_file(call: Call[None, None]) -> File:
     def describe(size: int) -> File:
         wanted = _wanted(form)
         report(call, "field", sorted(form.fields.keys() - _KNOWN))
-        created_at = int(services.clock())
+        created_at, kept_s = int(services.clock()), expires_s(wanted)
         name = b"%b\n%b\n%b" % (wanted.purpose.encode(), wanted.file.encode(), digest.digest())
         return File(
             id=_new_id(call, call.seed + name, noted),
             bytes=size,
             created_at=created_at,
-            expires_at=_expiry(wanted, created_at),
+            expires_at=None if kept_s is None else created_at + kept_s,
             filename=wanted.file,
             purpose=wanted.purpose,
         )
 
-    content = _limited(form.content(), bytes_max)
+    content = within(form.content(), bytes_max, "file")
     if services.config.mode == "replay":  # only there do ids depend on what they name
-        content = _digested(content, digest)
+        content = with_digest(content, digest)
     return await services.files.create(call.owner, content, describe)
 
 
@@ -80,9 +82,12 @@ async def get_file(call: Call[None, None]) -> File:
 
 @route("DELETE", "/v1/files/{file_id}", answer=FileDeleted)
 async def delete_file(call: Call[None, None]) -> FileDeleted:
-    """Delete a file and its bytes."""
-    file_id = call.params["file_id"]
-    await call.services.files.delete(call.owner, file_id)
+    """Delete a file and its bytes, and remove it from all vector stores."""
+    services, file_id = call.services, call.params["file_id"]
+    await services.files.delete(call.owner, file_id)
+    for store_id in await services.vector_files.stores_of(call.owner, file_id):
+        services.engine.signals.send(store_id)
+        await put(services.jobs, Target(owner=call.owner, store=store_id, file=file_id))
     return FileDeleted(id=file_id)
 
 
@@ -163,7 +168,7 @@ def _wanted(form: Form) -> CreateFile:
     """What the form says. Raises `InvalidRequest`."""
     given: dict[str, Any] = {name: form.fields[name] for name in ("purpose",) if name in form.fields}
     if form.filename is not None:
-        given["file"] = _safe(form.filename)
+        given["file"] = safe_name(form.filename, "file")
     nested = {found[1]: value for name, value in form.fields.items() if (found := _NESTED.fullmatch(name))}
     whole = form.fields.get("expires_after", "")
     if whole.strip():
@@ -179,20 +184,20 @@ def _wanted(form: Form) -> CreateFile:
         raise misfit(error) from error
 
 
-def _safe(filename: str) -> str:
+def safe_name(filename: str, param: str) -> str:
     """The name without folders; it names no place on this server, but clients save files under it."""
     name = re.split(r"[/\\]", filename)[-1]
     if len(name) > NAME_CHARS_MAX or not name.isprintable() or name in (".", ".."):
         problem = f"expected up to {NAME_CHARS_MAX} printable characters, got {filename[:100]!r}"
-        raise InvalidRequest(f"The file has no usable name: {problem}.", param="file")
+        raise InvalidRequest(f"The file has no usable name: {problem}.", param=param)
     return name or UNNAMED
 
 
-def _expiry(wanted: CreateFile, created_at: int) -> int | None:
-    """When the file expires. As OpenAI documents it, a batch's input does so without being told to."""
+def expires_s(wanted: CreateFile | CreateUpload) -> int | None:
+    """How long the file is kept. As OpenAI documents it, a batch's input expires without being told to."""
     if wanted.expires_after is not None:
-        return created_at + wanted.expires_after.seconds
-    return created_at + EXPIRES_S_MAX if wanted.purpose == "batch" else None
+        return wanted.expires_after.seconds
+    return EXPIRES_S_MAX if wanted.purpose == "batch" else None
 
 
 def _new_id(call: Call[None, None], seed: bytes, noted: str | None) -> str:
@@ -203,23 +208,26 @@ def _new_id(call: Call[None, None], seed: bytes, noted: str | None) -> str:
     services, replay = call.services, call.access.replay
     if replay.test_id is not None and (replay.mode or services.config.mode) != "live":
         return services.test_ids.next("file", replay.test_id)
-    return _file_id(noted or services.new_id("file", seed))
+    return file_id_of(noted or services.new_id("file", seed))
 
 
-def _file_id(id: str) -> str:
+def file_id_of(id: str) -> str:
+    """An id as files have it: `file-...`."""
     return id.replace("_", "-", 1)
 
 
-async def _limited(content: AsyncIterator[bytes], bytes_max: int) -> AsyncIterator[bytes]:
+async def within(content: AsyncIterator[bytes], bytes_max: int, what: str) -> AsyncIterator[bytes]:
+    """The content, as long as it keeps to the limit. Raises `TooLarge`."""
     size = 0
     async for piece in content:
         size += len(piece)
         if size > bytes_max:
-            raise TooLarge(f"The file is larger than the {bytes_max} bytes that this server accepts.", param="file")
+            raise TooLarge(f"The {what} is larger than the {bytes_max} bytes that this server accepts.", param=what)
         yield piece
 
 
-async def _digested(content: AsyncIterator[bytes], digest: "hashlib._Hash") -> AsyncIterator[bytes]:
+async def with_digest(content: AsyncIterator[bytes], digest: "hashlib._Hash") -> AsyncIterator[bytes]:
+    """The content; what passes is digested."""
     async for piece in content:
         digest.update(piece)
         yield piece

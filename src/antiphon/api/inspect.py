@@ -12,7 +12,16 @@ from antiphon.api.call import Call
 from antiphon.api.openapi import document
 from antiphon.api.reply import Reply
 from antiphon.api.route import route
-from antiphon.wire.models import Health, Model, ProviderEntry, ProviderList, RouteEntry, RouteList, Version
+from antiphon.wire.models import (
+    Health,
+    Model,
+    ProviderEntry,
+    ProviderHealth,
+    ProviderList,
+    RouteEntry,
+    RouteList,
+    Version,
+)
 
 MODELS_SHOWN = 50
 
@@ -52,14 +61,26 @@ async def version(_call: Call[None, None]) -> Version:
 
 @route("GET", "/v1/providers", answer=ProviderList)
 async def list_providers(call: Call[None, None]) -> ProviderList:
-    """List the model hosts."""
-    return ProviderList(data=await call.services.catalog.providers())
+    """List the model hosts, and the indexes of vector stores."""
+    return ProviderList(data=[*await call.services.catalog.providers(), *_indexes(call)])
 
 
 @route("GET", "/v1/providers/{provider_id}", answer=ProviderEntry)
 async def get_provider(call: Call[None, None]) -> ProviderEntry:
-    """Retrieve a model host."""
-    return await call.services.catalog.get_provider(call.params["provider_id"])
+    """Retrieve a model host, or an index of vector stores."""
+    name = call.params["provider_id"]
+    found = [entry for entry in _indexes(call) if entry.provider_id == name]
+    return found[0] if found else await call.services.catalog.get_provider(name)
+
+
+def _indexes(call: Call[None, None]) -> list[ProviderEntry]:
+    """The indexes that a vector store's `provider_id` may name."""
+    configured, health = call.services.config.vector_stores.indexes, ProviderHealth(status="OK")
+    kinds = {name: configured[name].kind if name in configured else name for name in call.services.ingesting.indexes}
+    return [
+        ProviderEntry(api="vector_io", provider_id=name, provider_type=f"inline::{kind}", health=health)
+        for name, kind in kinds.items()
+    ]
 
 
 @route("GET", "/v1/inspect/routes", answer=RouteList)

@@ -16,12 +16,20 @@ from antiphon.models.catalog import Catalog
 from antiphon.replay.llama_stack import NumberedIds
 from antiphon.stores.batches import Batches
 from antiphon.stores.completions import Completions
+from antiphon.stores.containers import Containers
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.files import Files
 from antiphon.stores.idempotency import Idempotency
 from antiphon.stores.jobs import Jobs
 from antiphon.stores.responses import Responses
+from antiphon.stores.uploads import Uploads
+from antiphon.stores.vector_files import VectorFiles
+from antiphon.stores.vector_stores import VectorStores
 from antiphon.telemetry import Telemetry
+from antiphon.tools.hosting import Hosting
+from antiphon.vectors.ingest import Ingesting
+from antiphon.vectors.parse import Parser
+from antiphon.vectors.search import Search
 
 
 class Services(Struct, frozen=True, kw_only=True):
@@ -36,8 +44,16 @@ class Services(Struct, frozen=True, kw_only=True):
     conversations: Conversations
     completions: Completions
     files: Files
+    uploads: Uploads
+    parser: Parser
+    containers: Containers
+    hosting: Hosting
     batches: Batches
     jobs: Jobs
+    vector_stores: VectorStores
+    vector_files: VectorFiles
+    ingesting: Ingesting
+    search: Search
     test_ids: NumberedIds
     tasks: Tasks
     drain: Drain

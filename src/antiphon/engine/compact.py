@@ -228,18 +228,26 @@ def compacted(run: Run, summary: str, sealer: Sealer) -> Compacted:
     """The run's context, compacted: what its compaction item holds."""
     if run.compact_only:
         return Compacted(whole_sealed(run.request, summary, sealer))
-    return Compacted(_sealed(Kept(summary=summary, items=_split(run.request.items).kept), sealer))
+    kept = as_sent(run.request, _split(run.request.items).kept)
+    return Compacted(_sealed(Kept(summary=summary, items=kept), sealer))
 
 
 def whole_sealed(request: ModelRequest, summary: str, sealer: Sealer) -> str:
     """The content of the item for a context that is not to be answered: the user's messages stand outside."""
-    items = _split(request.items, answering=False).kept
+    items = as_sent(request, _split(request.items, answering=False).kept)
     return _sealed(Kept(summary=summary, items=items, after_users=True), sealer)
 
 
 def continued(request: ModelRequest, encrypted_content: str, sealer: Sealer) -> ModelRequest:
-    """The same request on the context that was compacted to this."""
-    return replace(request, items=_shown(opened(encrypted_content, sealer, "input"), ()))
+    """The same request on the context that was compacted to this; what was filled in for it still is."""
+    filled = {item.id: item for item in request.items if item.id in request.as_sent}
+    items = _shown(opened(encrypted_content, sealer, "input"), ())
+    return replace(request, items=[filled.get(item.id, item) for item in items])
+
+
+def as_sent(request: ModelRequest, items: Iterable[Item]) -> list[Item]:
+    """Items of the request as the client sent them: a file's content is in no stored or sealed context."""
+    return [request.as_sent.get(item.id or "", item) for item in items]
 
 
 def _sealed(kept: Kept, sealer: Sealer) -> str:

@@ -12,6 +12,7 @@ from antiphon.tools.base import SERVED_ITEMS
 from antiphon.wire.calls import call_of, output_of
 from antiphon.wire.items import (
     AdditionalTools,
+    CodeInterpreterCall,
     Compaction,
     ConfigurationUpdate,
     FileSearchCall,
@@ -24,6 +25,7 @@ from antiphon.wire.items import (
     ProgramOutput,
     Reasoning,
     ReasoningText,
+    ShellCall,
     ToolSearchCall,
     ToolSearchOutput,
 )
@@ -37,6 +39,8 @@ UNSERVED_ITEMS = (
     ToolSearchOutput,
 )
 """Items without which the context would mean something else, and which this release cannot honour."""
+_CUT_OFF = FunctionCall | FileSearchCall | CodeInterpreterCall | ShellCall
+"""Calls that the model is not shown if they were never finished."""
 
 
 async def history_of(engine: Engine, owner: str, conversation: str | None, *, previous: str | None) -> list[Item]:
@@ -51,7 +55,7 @@ async def history_of(engine: Engine, owner: str, conversation: str | None, *, pr
 async def accepted(engine: Engine, items: list[Item], owner: str, *, at: str) -> list[Item]:
     """A client's items, with references replaced by what they stand for; what is encrypted must be this server's."""
     for index, item in enumerate(items):
-        if isinstance(item, FileSearchCall):
+        if getattr(item, "memory", None) is not None:
             items[index] = replace(item, memory=None)  # a memory is the server's own
         elif isinstance(item, Reasoning) and item.encrypted_content:
             _opened(engine, item, f"{at}[{index}].encrypted_content")
@@ -108,7 +112,7 @@ def for_model(engine: Engine, context: Sequence[Item]) -> list[Item]:
     """The context as the model is shown it: without calls that were cut off, and with what is sealed opened."""
     items: list[Item] = []
     for item in seen(context, engine.sealer):
-        if isinstance(item, FunctionCall | FileSearchCall) and item.status == "incomplete":
+        if isinstance(item, _CUT_OFF) and item.status == "incomplete":
             continue
         if isinstance(item, UNSERVED_ITEMS):
             raise unserved(item, "conversation")

@@ -7,7 +7,7 @@ worker will end it.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from msgspec.structs import replace
@@ -21,6 +21,7 @@ from antiphon.engine.emit import Emitter
 from antiphon.engine.journal import Entry, NextCall, Started
 from antiphon.engine.run import Engine, Progress, Run
 from antiphon.engine.state import Outcome, decide
+from antiphon.engine.written_files import WrittenFileCiter, written_files
 from antiphon.errors import ApiError, ContextTooLong, RateLimited
 from antiphon.models.base import Finish, ModelEvent, ModelRequest, ModelStream
 from antiphon.wire.events import Event
@@ -94,10 +95,12 @@ async def _steps(
 
 async def _turn(emitter: Emitter, calls: "_Calls", last: list[Event]) -> AsyncGenerator[list[Event], None]:
     """One answer of the model's; the events of what it ends with are added to `last`."""
-    citer = calls.citer()
+    citers = calls.citers()
     async with aclosing(calls.batches()) as batches:
         async for said in batches:
-            batch = citer.feed(said) if citer else said
+            batch: Sequence[Entry] = said
+            for citer in citers:
+                batch = citer.feed(batch)
             events = emitter.feed(batch)
             if batch and isinstance(batch[-1], Finish):
                 last += events
@@ -173,11 +176,12 @@ class _Calls:
         async for batch in self._said(self._answer):
             yield batch
 
-    def citer(self) -> Citer | None:
-        """What finds the citations in the next turn; None where there can be none."""
+    def citers(self) -> list[Citer | WrittenFileCiter]:
+        """What finds the citations in the next turn; none where there can be none."""
         names = {**self._run.citable, **citable(self._emitter.output)}
         searches = any(offer.kind == "file_search" for offer in self._run.offers.values())
-        return Citer(names) if names or searches else None
+        written = {**self._run.written, **written_files(self._emitter.output)}
+        return [*([Citer(names)] if names or searches else []), *([WrittenFileCiter(written)] if written else [])]
 
     async def _first(self) -> ModelStream:
         """The first answer, begun. Long contexts are counted on a thread."""
@@ -211,7 +215,7 @@ class _Calls:
         functions = tuple(
             offer.function
             for offer in emitter.offers.values()
-            if not offer.deferred and not (over and offer.kind in engine.tools)
+            if not offer.deferred and not (over and offer.tool is not None)
         )
         limit = request.max_output_tokens
         return replace(

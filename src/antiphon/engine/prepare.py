@@ -18,6 +18,7 @@ from antiphon.engine.compact import (
 from antiphon.engine.context import UNSERVED_ITEMS, accepted, context_of, for_model, history_of, unserved
 from antiphon.engine.dispatch import preludes
 from antiphon.engine.run import Caller, Engine, Run
+from antiphon.engine.written_files import written_files
 from antiphon.errors import DECODE_ERRORS, InvalidRequest, NotFound, Unsupported, misfit
 from antiphon.ids import child_id
 from antiphon.models.base import Choice, ModelRequest
@@ -26,10 +27,6 @@ from antiphon.tools.base import Offer
 from antiphon.tools.offers import kind_of, offers
 from antiphon.wire.items import (
     CompactionTrigger,
-    ComputerCallOutput,
-    ComputerScreenshot,
-    InputFile,
-    InputImage,
     InputText,
     Item,
     LongText,
@@ -97,6 +94,7 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
         history = await _history(engine, create, caller)
         context, unanswered = context_of(engine, history, added)
         request = _model_request(create, resolved.model, for_model(engine, context), offered=offered, choice=choice)
+        request = await engine.filled(request, resolved.host, owner=caller.owner, access=caller.access, added=added)
         if triggered:
             whole_summary_request(request, engine.compaction_prompt)  # refuses what cannot be compacted
         else:
@@ -117,6 +115,7 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
             sealed="reasoning.encrypted_content" in (create.include or ()),
             include=tuple(create.include or ()),
             citable=citable(context),
+            written=written_files(context),
             preludes=preludes(engine.tools, tools, context, added=added),
             secrets=secrets,
             warnings=_warnings(create, left_out, strict=engine.strict),
@@ -136,8 +135,10 @@ async def prepare_count(engine: Engine, create: CreateResponse, caller: Caller) 
     choice = _choice(create.tool_choice, offered)
     added = complete_items((await _input(engine, create, caller))[0], _input_ids("resp_0"))
     history = await _history(engine, create, caller)
-    model = (await engine.catalog.resolve(create.model, caller.access)).model if create.model else ""
-    return _model_request(create, model, for_model(engine, [*history, *added]), offered=offered, choice=choice)
+    resolved = await engine.catalog.resolve(create.model, caller.access) if create.model else None
+    host, model = (resolved.host, resolved.model) if resolved else ("", "")
+    request = _model_request(create, model, for_model(engine, [*history, *added]), offered=offered, choice=choice)
+    return await engine.filled(request, host, owner=caller.owner, access=caller.access, added=added)
 
 
 async def prepare_compaction(
@@ -148,7 +149,10 @@ async def prepare_compaction(
     resolved = await engine.catalog.resolve(create.model or "", caller.access)
     history = await history_of(engine, caller.owner, None, previous=create.previous_response_id)
     context, _ = context_of(engine, history, added)
-    return resolved.host, _model_request(create, resolved.model, for_model(engine, context), offered={}, choice=None)
+    request = _model_request(create, resolved.model, for_model(engine, context), offered={}, choice=None)
+    return resolved.host, await engine.filled(
+        request, resolved.host, owner=caller.owner, access=caller.access, added=added
+    )
 
 
 # ---------------------------------------------------------------- the request by itself
@@ -271,22 +275,6 @@ def _check_item(item: Item, at: str) -> None:
         raise InvalidRequest("A 'compaction_trigger' must be the last item of the input.", param=at)
     if isinstance(item, UNSERVED_ITEMS):
         raise unserved(item, at)
-    if isinstance(item, ComputerCallOutput):
-        _check_part(item.output, f"{at}.output")
-    parts: object = item.content if isinstance(item, Message) else getattr(item, "output", None)
-    if isinstance(parts, list):
-        for index, part in enumerate(parts):
-            if isinstance(part, InputImage | InputFile | ComputerScreenshot):
-                _check_part(part, f"{at}.{'content' if isinstance(item, Message) else 'output'}[{index}]")
-
-
-def _check_part(part: InputImage | InputFile | ComputerScreenshot, at: str) -> None:
-    if part.file_id is not None:
-        message = "Uploaded files are not served by this server: send the content inline instead of 'file_id'."
-        raise Unsupported(message, param=f"{at}.file_id", code="unsupported_file_id")
-    if isinstance(part, InputFile) and not part.file_data:
-        message = "A file needs 'file_data': base64 data, or a data URL; 'file_url' is not fetched by this server."
-        raise Unsupported(message, param=f"{at}.file_data", code="unsupported_file_url")
 
 
 async def _history(engine: Engine, create: CreateResponse, caller: Caller) -> list[Item]:

@@ -17,6 +17,7 @@ from antiphon.engine.control import Control, Stop
 from antiphon.engine.dispatch import preludes
 from antiphon.engine.journal import Written
 from antiphon.engine.run import Engine, Progress, Run, emitter_of
+from antiphon.engine.written_files import written_files
 from antiphon.errors import ApiError
 from antiphon.exchange import Replay
 from antiphon.models.base import Access, ModelRequest
@@ -55,7 +56,7 @@ def kept(engine: Engine, run: Run) -> bytes:
     secrets = {index: dict(secret) for index, secret in run.secrets.items()}
     some = access.key or access.keys or secrets
     plain = msgspec.json.encode(Keys(access.key, dict(access.keys), secrets)).decode() if some else ""
-    bare = replace(run.request, items=(), functions=(), instructions=None)
+    bare = replace(run.request, items=(), functions=(), instructions=None, as_sent={})
     keys = engine.sealer.seal(plain, "keys") if plain else ""
     return journal.encode(Kept(bare, access.replay, keys, run.compact_threshold, run.compact_only))
 
@@ -120,11 +121,13 @@ async def _with_context(engine: Engine, run: Run, stored: Kept) -> Run:
         instructions=instructions if isinstance(instructions, str) else None,
     )
     context = [*history, *run.input]
+    access = Access(key=keys.key, keys=keys.keys, replay=stored.replay)
     return replace(
         run,
-        request=request,
+        request=await engine.filled(request, run.host, owner=run.owner, access=access),
         citable=citable(context),
+        written=written_files(context),
         preludes=preludes(engine.tools, run.response.tools, context, added=run.input),
         secrets=keys.secrets,
-        access=Access(key=keys.key, keys=keys.keys, replay=stored.replay),
+        access=access,
     )

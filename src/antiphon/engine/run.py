@@ -1,6 +1,6 @@
 """A run as data, and what every run needs from outside."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -8,13 +8,14 @@ import msgspec
 from msgspec import Struct
 
 from antiphon.clock import Clock
-from antiphon.config import COMPACTION_PROMPT
+from antiphon.engine.attachments import Asking, Attachments
 from antiphon.engine.control import Control
 from antiphon.engine.emit import Emitter
 from antiphon.engine.journal import Announced, Written
 from antiphon.engine.seal import Sealer
+from antiphon.engine.written_files import WrittenFile
 from antiphon.ids import NewId
-from antiphon.limits import Background, Limits, TimeoutsConfig
+from antiphon.limits import COMPACTION_PROMPT, Background, Limits, TimeoutsConfig
 from antiphon.models.base import Access, ModelRequest
 from antiphon.models.catalog import Catalog
 from antiphon.stores.conversations import Conversations
@@ -27,7 +28,7 @@ from antiphon.wire.responses import Response
 
 
 class Engine(Struct, frozen=True, kw_only=True):
-    """What runs need: where models are, where state is kept, the time, new ids, limits, and how strict to be."""
+    """What runs need: where models, state and attachments are, the time, new ids, limits, and how strict to be."""
 
     catalog: Catalog
     responses: Responses
@@ -39,10 +40,22 @@ class Engine(Struct, frozen=True, kw_only=True):
     new_id: NewId
     sealer: Sealer
     limits: Limits
+    attachments: Attachments
     timeouts: TimeoutsConfig = TimeoutsConfig()
     tools: ServerTools = MappingProxyType({})
     strict: bool = False
     compaction_prompt: str = COMPACTION_PROMPT
+
+    async def filled(
+        self, request: ModelRequest, host: str, *, owner: str, access: Access, added: Sequence[Item] = ()
+    ) -> ModelRequest:
+        """The request with its files and images as this host can be given them. Raises as `Attachments.filled`.
+
+        `added` are the items of the client's request, which errors name by their place in it.
+        """
+        places = {item.id or "": f"input[{index}]" for index, item in enumerate(added)}
+        asking = Asking(owner=owner, quirks=self.catalog.quirks(host), replay=access.replay, places=places)
+        return await self.attachments.filled(request, asking)
 
 
 class Recent(Struct, frozen=True, kw_only=True):
@@ -73,7 +86,8 @@ class Run(Struct, frozen=True, kw_only=True):
     `response` is the response as it stands when it begins. `input` is what this request adds to the context, completed
     with ids. `access` is how the host is asked. `warnings` name what was not obeyed. A context of more tokens than
     `compact_threshold` is compacted before the model answers; with `compact_only`, it is in any case, and not answered.
-    `include` names what its events show beside the usual; `citable` are the files that earlier searches returned.
+    `include` names what its events show beside the usual; `citable` are the files that earlier searches returned,
+    `written` those that earlier calls of code wrote, by path.
     `preludes` is what the server's tools do before the model is asked, `secrets` what they may be told and nobody else.
     """
 
@@ -90,6 +104,7 @@ class Run(Struct, frozen=True, kw_only=True):
     preludes: tuple[Announced, ...] = ()
     secrets: Mapping[int, Mapping[str, Any]] = MappingProxyType({})
     citable: Mapping[str, str] = MappingProxyType({})
+    written: Mapping[str, WrittenFile] = MappingProxyType({})
     warnings: tuple[str, ...] = ()
     compact_threshold: int | None = None
     compact_only: bool = False

@@ -64,7 +64,8 @@ class ModelRequest(Struct, frozen=True, kw_only=True):
     """One model call, free of any dialect. `items` is the whole context in order, `instructions` not included.
 
     Optional parameters are None where the client said nothing: the host's own default then holds. `extra` holds
-    parameters that are forwarded by name to hosts that know them (`service_tier`, `prompt_cache_key`, ...).
+    parameters that are forwarded by name to hosts that know them (`service_tier`, `prompt_cache_key`, ...). `as_sent`
+    has, by id, the items whose files were filled in for this host, as the client sent them: what is kept is kept so.
     """
 
     model: str
@@ -84,6 +85,7 @@ class ModelRequest(Struct, frozen=True, kw_only=True):
     verbosity: str | None = None
     reasoning: ReasoningConfig | None = None
     extra: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    as_sent: Mapping[str, Item] = msgspec.field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- what comes back
@@ -156,9 +158,13 @@ class Finish(Struct, frozen=True, tag="finish", array_like=True):
 
 
 class Cited(Struct, frozen=True, tag="cited", array_like=True):
-    """A citation at the end of the text so far: an annotation of OpenAI's, but for its place. No provider sends it."""
+    """A citation at the end of the text so far: an annotation of OpenAI's, but for its place. No provider sends it.
+
+    The last `chars` characters of the text are what cites; 0: nothing in the text does.
+    """
 
     annotation: dict[str, Any]
+    chars: int = 0
 
 
 class Compacted(Struct, frozen=True, tag="compacted", array_like=True):
@@ -212,7 +218,7 @@ class Provider(Protocol):
         ...
 
     async def post(self, path: str, body: bytes, access: Access) -> Incoming:
-        """Sends an OpenAI-shaped body to `path` (`/chat/completions`, `/completions`, `/embeddings`) of the host.
+        """Sends an OpenAI-shaped body to `path` (`/chat/completions`, `/completions`, `/embeddings`, `/rerank`).
 
         Returns an OpenAI-shaped answer of status 200, streamed or whole; raises `UpstreamRejected` for others.
         """

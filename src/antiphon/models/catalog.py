@@ -21,6 +21,7 @@ from antiphon.errors import ApiError, InvalidRequest, NotFound, UpstreamTimeout
 from antiphon.exchange import Transport
 from antiphon.models.base import NO_ACCESS, Access, ModelInfo, Provider
 from antiphon.plugins import provider_factory
+from antiphon.presets import DEFAULT_QUIRKS, OPENAI_QUIRKS, Quirks
 from antiphon.settings import MASK, masked
 from antiphon.wire.models import CustomMetadata, Model, ModelList, ProviderEntry, ProviderHealth
 
@@ -61,6 +62,8 @@ class Resolved(Struct, frozen=True, kw_only=True):
     model: str
     provider: Provider
     info: ModelInfo
+    quirks: Quirks = DEFAULT_QUIRKS
+    answer_bytes_max: int = 64 * 1024 * 1024
 
     @property
     def id(self) -> str:
@@ -121,7 +124,7 @@ class Catalog:
     # ------------------------------------------------------------ one model
 
     async def resolve(self, name: str, _access: Access = NO_ACCESS, *, kind: Kind = "llm") -> Resolved:
-        """The model that a request names, for chat (`llm`) or embeddings.
+        """The model that a request names, for chat (`llm`), embeddings or reranking.
 
         Raises `NotFound` (`model_not_found`), or `InvalidRequest` where several hosts have it (`ambiguous_model`) or
         it is of the other kind (`wrong_model_type`).
@@ -138,12 +141,15 @@ class Catalog:
             raise _no_model(name)
         shelf, model = found
         shelf.check_kind(model, kind, name)
-        return Resolved(
-            host=shelf.host.name,
-            model=model,
-            provider=shelf.provider,
-            info=shelf.described(model),
-        )
+        return shelf.resolved(model)
+
+    async def only(self, kind: Kind) -> Resolved | None:
+        """The one listed model of this kind; None where there is none, or a choice."""
+        await self._heard()
+        found = [
+            (shelf, model) for shelf in self._shelves.values() for model in shelf if shelf.described(model).kind == kind
+        ]
+        return found[0][0].resolved(found[0][1]) if len(found) == 1 else None
 
     def _find(self, target: str, name: str) -> "tuple[_Shelf, str] | None":
         """The host that a prefix names, or the only one that has this model."""
@@ -168,6 +174,10 @@ class Catalog:
         if host not in self._shelves:
             raise NotFound(f"There is no model host '{host}'.", param="model", code="model_not_found")
         return self._shelves[host].provider
+
+    def quirks(self, host: str) -> Quirks:
+        """How this host departs from OpenAI's dialect; where no host is named, it does not."""
+        return self._shelves[host].host.quirks if host in self._shelves else OPENAI_QUIRKS
 
     def learn_dimension(self, host: str, model: str, dimension: int) -> None:
         """Remembers how long this model's vectors are, from an answer to a request that did not choose `dimensions`."""
@@ -358,6 +368,18 @@ class _Shelf:
         """Notes the length of an embedding model's vectors."""
         self._learned[model] = dimension
         self.version += 1
+
+    def resolved(self, model: str) -> Resolved:
+        """Where a name leads that was found to be this model's."""
+        host = self.host
+        return Resolved(
+            host=host.name,
+            model=model,
+            provider=self.provider,
+            info=self.described(model),
+            quirks=host.quirks,
+            answer_bytes_max=host.answer_bytes_max,
+        )
 
     def check_kind(self, model: str, wanted: Kind, name: str) -> None:
         """Refuses a model of the other kind, where that is certain.

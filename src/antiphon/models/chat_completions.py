@@ -88,6 +88,7 @@ class ChatCompletions:
             "/chat/completions": quirks.chat_path,
             "/completions": quirks.completions_path,
             "/embeddings": quirks.embeddings_path,
+            "/rerank": quirks.rerank_path,
         }
 
     async def open(self, request: ModelRequest, access: Access = NO_ACCESS) -> ChatStream:

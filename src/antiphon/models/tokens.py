@@ -41,25 +41,25 @@ def count_tokens(request: ModelRequest) -> int:
     body = chat_request(request, OPENAI_QUIRKS)
     total = ANSWER_TOKENS + sum(_message(message) for message in body["messages"])
     if tools := body.get("tools"):
-        total += FUNCTIONS_TOKENS + sum(FUNCTION_TOKENS + text_tokens(_json(tool["function"])) for tool in tools)
+        total += FUNCTIONS_TOKENS + sum(FUNCTION_TOKENS + count_text(_json(tool["function"])) for tool in tools)
     if form := body.get("response_format", {}).get("json_schema"):
-        total += text_tokens(_json(form))
+        total += count_text(_json(form))
     return total
 
 
 def _message(message: dict[str, Any]) -> int:
     total = MESSAGE_TOKENS + 1  # its role is one token
     content = message["content"]
-    total += text_tokens(content) if isinstance(content, str) else sum(_part(part) for part in content)
+    total += count_text(content) if isinstance(content, str) else sum(_part(part) for part in content)
     for call in message.get("tool_calls", ()):
-        total += CALL_TOKENS + text_tokens(call["function"]["name"]) + text_tokens(call["function"]["arguments"])
+        total += CALL_TOKENS + count_text(call["function"]["name"]) + count_text(call["function"]["arguments"])
     return total
 
 
 def _part(part: dict[str, Any]) -> int:
     match part:
         case {"type": "text", "text": text}:
-            return text_tokens(text)
+            return count_text(text)
         case {"type": "image_url", "image_url": image}:
             return IMAGE_TOKENS[image.get("detail", "auto")]
         case {"type": "input_audio", "input_audio": {"data": data}} | {"type": "file", "file": {"file_data": data}}:
@@ -67,21 +67,30 @@ def _part(part: dict[str, Any]) -> int:
     return 0
 
 
-def text_tokens(text: str) -> int:
-    """In slices: the tokenizer holds the interpreter, and at a cut some token is counted twice at most."""
-    tokenizer = _tokenizer()
-    if tokenizer.cache_len > CACHED_TEXTS_MAX:  # it keeps what it has seen
-        tokenizer.clear_cache()
+def count_text(text: str, vocabulary: str = VOCABULARY) -> int:
+    """The tokens of a text alone; `llama3`, `cl100k_base` and others are known beside OpenAI's `o200k_base`.
+
+    In slices: the tokenizer holds the interpreter, and at a cut some token is counted twice at most.
+    """
+    known = tokenizer(vocabulary)
     slices = range(0, len(text), SLICE_CHARS)
-    return sum(len(tokenizer.encode_ordinary(text[start : start + SLICE_CHARS])) for start in slices)
+    return sum(len(known.encode_ordinary(text[start : start + SLICE_CHARS])) for start in slices)
+
+
+def tokenizer(vocabulary: str = VOCABULARY) -> "AnyTokenizer":
+    """The tokenizer of a vocabulary, which has forgotten what it has seen if that is much."""
+    known = _tokenizer(vocabulary)
+    if known.cache_len > CACHED_TEXTS_MAX:
+        known.clear_cache()
+    return known
 
 
 @functools.cache
-def _tokenizer() -> "AnyTokenizer":
-    """The tokenizer with its vocabulary, which comes with the package: 30 MB and 60 ms, so not before it is needed."""
+def _tokenizer(vocabulary: str) -> "AnyTokenizer":
+    """The vocabulary comes with the package: 30 MB and 60 ms, so not before it is needed."""
     from splintr import Tokenizer
 
-    return Tokenizer.from_pretrained(VOCABULARY)
+    return Tokenizer.from_pretrained(vocabulary)
 
 
 def _json(value: object) -> str:

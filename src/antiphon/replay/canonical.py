@@ -20,7 +20,7 @@ from antiphon.exchange import Outgoing
 from antiphon.replay import redact
 from antiphon.replay.recording import Request
 
-ENDPOINTS: Final = ("/chat/completions", "/completions", "/embeddings", "/models")
+ENDPOINTS: Final = ("/chat/completions", "/completions", "/embeddings", "/rerank", "/models")
 DIFFERENCES_MAX: Final = 200
 _ID = re.compile(
     r"""(?<![A-Za-z0-9_-])

@@ -174,23 +174,15 @@ def _arguments(endpoint: str, body: Any) -> Iterator[dict[str, Any]]:
     if extra:
         kwargs["extra_body"] = extra
     yield kwargs
-    if endpoint == "/chat/completions" and kwargs.get("stream"):
-        yield from _from_its_loop(kwargs)
+    numbered = [_numbered(message) for message in kwargs.get("messages") or ()]
+    if numbered != kwargs.get("messages", []):  # as Llama Stack's own response loop writes calls
+        kwargs = {**kwargs, "messages": numbered}
+        yield kwargs
     if endpoint in ("/chat/completions", "/completions") and "stream" not in kwargs:
         kwargs = {**kwargs, "stream": False}
         yield kwargs
     if endpoint == "/completions" and not extra:
         yield {**kwargs, "extra_body": {}}
-
-
-def _from_its_loop(kwargs: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The call as Llama Stack's own response loop makes it: calls are numbered, and once usage was not asked for."""
-    bare = {name: value for name, value in kwargs.items() if name != "stream_options"}
-    numbered = [_numbered(message) for message in kwargs.get("messages") or ()]
-    if numbered != kwargs.get("messages"):
-        yield {**kwargs, "messages": numbered}
-    if "stream_options" in kwargs:
-        yield {**bare, "messages": numbered}
 
 
 def _numbered(message: Any) -> Any:

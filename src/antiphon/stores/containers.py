@@ -1,7 +1,6 @@
 """Containers: a row each, a row for each of their files, and the files' bytes in the blob storage.
 
-As with uploaded files, bytes come before the row that names them and go after it, and are in `loose_contents` whenever
-no row does: `stores.files` sweeps what is left there. What a container's interpreter knows is not kept.
+What a container's interpreter knows is not kept.
 """
 
 import logging
@@ -9,13 +8,13 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from antiphon.clock import Clock
-from antiphon.errors import ApiError, Conflict, NotFound, Unavailable
-from antiphon.ids import random_id
+from antiphon.errors import ApiError, Conflict, NotFound
 from antiphon.stores.blobs import Blobs
+from antiphon.stores.contents import Contents
 from antiphon.stores.database import Database, Duplicate, Mismatch, Row, Statement
-from antiphon.stores.files import LOOSE
 from antiphon.stores.table import Listing, Table, not_found
 from antiphon.stores.workers import Workers
 from antiphon.wire.base import Page
@@ -50,9 +49,6 @@ _FILE = FILES.select(_FILE_COLUMNS, "container = ? AND id = ?")
 _AT_PATH = FILES.select(_FILE_COLUMNS, "container = ? AND path = ?")
 _ALL_FILES = FILES.select(_FILE_COLUMNS, "container = ? ORDER BY position")
 _DROP_FILE = FILES.delete("container = ? AND id = ? AND content = ?")
-_LOOSEN = LOOSE.insert("content, since_ms, worker")
-_TOUCH = LOOSE.update("since_ms = ?", "content = ?")
-_TIE = LOOSE.delete("content = ?")
 # Every owner's: what no tenant asks for and none sees.
 _OVER = "last_active_at + 60 * minutes <= ?"
 _EXPIRED = (
@@ -85,9 +81,8 @@ class Containers:
 
     def __init__(self, database: Database, blobs: Blobs, clock: Clock, *, workers: Workers | None = None) -> None:
         self._database = database
-        self._blobs = blobs
+        self._contents = Contents(database, blobs, clock, workers=workers)
         self._clock = clock
-        self._workers = workers
 
     # ------------------------------------------------------------ containers
 
@@ -129,6 +124,15 @@ class Containers:
         if not await self._database.execute(_DELETE, (owner, id)):
             raise not_found("Container", id)
 
+    async def revive(self, owner: str, id: str) -> None:
+        """An expired container begins anew, without its files."""
+        container, _ = await self._find(owner, id)
+        if container.status == "running":
+            return
+        for kept in await self.kept(owner, id):
+            await self._drop(owner, kept)
+        await self._database.execute(_USE, (int(self._clock()), owner, id))
+
     async def claim(self, owner: str, id: str, busy_s: float) -> Claimed:
         """Reserves the container for a run that takes at most so long. Raises `Conflict` while another has it."""
         await self.live(owner, id)
@@ -153,33 +157,26 @@ class Containers:
 
         If that fails, nothing is kept. Raises `NotFound` if its container is gone.
         """
-        await self.live(owner, file.container_id)
-        key, kept = random_id("blob"), False
+        container = file.container_id
+        await self.live(owner, container)
+        row = await self._database.one(_AT_PATH, (owner, container, file.path))
+        before = None if row is None else _kept(row)
+        stored = file
+
+        def rows(key: str, size: int) -> Sequence[Statement]:
+            nonlocal stored
+            stored = replace(file, bytes=size)
+            added = (owner, file.id, container, file.path, size, file.created_at, file.source, key)
+            used = Statement(_USE, (int(self._clock()), owner, container), 1)
+            return [*(self._dropping(owner, before) if before else ()), Statement(_ADD_FILE, added), used]
+
         try:
-            await self._database.execute(_LOOSEN, self._loose(owner, key))
-            size = await self._blobs.put(key, content)
-            before = await self._database.one(_AT_PATH, (owner, file.container_id, file.path))
-            row = (owner, file.id, file.container_id, file.path, size, file.created_at, file.source, key)
-            statements = [Statement(_TIE, (owner, key), 1), *self._dropping(owner, before), Statement(_ADD_FILE, row)]
-            await self._database.transaction([*statements, Statement(_USE, (int(self._clock()), owner, row[2]), 1)])
-            kept = True
-        except Duplicate as error:
-            raise Conflict(f"Another file was put at '{file.path}' meanwhile; try again.") from error
-        except Mismatch as error:
-            raise Unavailable("The container or its files changed meanwhile; try again.") from error
-        finally:
-            if not kept:
-                await self._remove(owner, key)
+            await self._contents.put(owner, content, rows)
+        except (Duplicate, Mismatch) as error:
+            raise Conflict(f"The container or its file at '{file.path}' changed meanwhile; try again.") from error
         if before is not None:
-            await self._remove(owner, before[6])
-        return ContainerFile(
-            id=file.id,
-            bytes=size,
-            container_id=file.container_id,
-            created_at=file.created_at,
-            path=file.path,
-            source=file.source,
-        )
+            await self._contents.remove(owner, before.content)
+        return stored
 
     async def kept(self, owner: str, container: str) -> Sequence[Kept]:
         """All files of a container, and where their bytes are."""
@@ -204,7 +201,7 @@ class Containers:
 
     async def read(self, kept: Kept) -> AsyncIterator[bytes]:
         """A file's bytes. Raises `NotFound` if the storage has lost them."""
-        return await self._blobs.read(kept.content)
+        return await self._contents.read(kept.content)
 
     async def delete_file(self, owner: str, container: str, id: str) -> None:
         """Removes a file."""
@@ -250,36 +247,17 @@ class Containers:
 
     async def _drop(self, owner: str, kept: Kept) -> bool:
         """Removes a file's row and then its bytes; whether the row was there."""
-        file = kept.file
-        row = (file.id, file.container_id, file.path, file.bytes, file.created_at, file.source, kept.content)
         try:
-            await self._database.transaction(self._dropping(owner, row))
+            await self._database.transaction(self._dropping(owner, kept))
         except Mismatch:
             return False
-        await self._remove(owner, kept.content)
+        await self._contents.remove(owner, kept.content)
         return True
 
-    def _dropping(self, owner: str, row: Row | None) -> Sequence[Statement]:
-        if row is None:
-            return []
-        drop = Statement(_DROP_FILE, (owner, row[1], row[0], row[6]), 1)
-        return [drop, Statement(_LOOSEN, self._loose(owner, row[6]))]
-
-    async def _remove(self, owner: str, key: str) -> None:
-        """Removes bytes that belong to nobody, and forgets them.
-
-        Who was cancelled in the middle of a transaction does not know whether they do. A write to the same row comes
-        after it.
-        """
-        try:
-            if await self._database.execute(_TOUCH, (int(self._clock() * 1000), owner, key)):
-                await self._blobs.delete(key)
-                await self._database.execute(_TIE, (owner, key))
-        except ApiError as error:
-            log.warning("bytes of a container's file stay for the next clean-up", extra={"exception": error.message})
-
-    def _loose(self, owner: str, key: str) -> Row:
-        return (owner, key, int(self._clock() * 1000), self._workers and self._workers.id)
+    def _dropping(self, owner: str, kept: Kept) -> Sequence[Statement]:
+        file = kept.file
+        drop = Statement(_DROP_FILE, (owner, file.container_id, file.id, kept.content), 1)
+        return [drop, self._contents.loosened(owner, kept.content)]
 
 
 def inside(path: str) -> str:

@@ -22,6 +22,8 @@ GROUP_MAX: Final = 32
 """Transactions in one commit at most: PostgreSQL keeps 64 savepoints of a transaction at hand."""
 PATIENCE_MS: Final = 50
 """How long a group waits for a lock."""
+SEARCH: Final = "SET hnsw.iterative_scan = strict_order; SET hnsw.ef_search = 100"
+"""Settings of pgvector for connections that read; without it they mean nothing."""
 READERS: Final = 5
 WAITERS: Final = 2
 """Connections for reads, and for transactions that wait for locks; one more writes."""
@@ -53,7 +55,7 @@ class Postgres:
     dialect: Dialect = "postgres"
 
     def __init__(self, url: str) -> None:
-        self._reading = Connections(url, READERS)
+        self._reading = Connections(url, READERS, SEARCH)
         self._writing = Connections(url, 1, RUN)
         self._waiting = Connections(url, WAITERS, RUN)
         self._gathered: list[_Write] = []

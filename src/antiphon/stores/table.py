@@ -55,9 +55,9 @@ class Table(Struct, frozen=True):
         """Reads. Parameters: owner, then those of `where`."""
         return f"SELECT {columns} FROM {self.name} WHERE owner = ? AND {where}"
 
-    def insert(self, columns: str, rows: int = 1) -> str:
-        """Adds rows. Parameters of each: owner, then one per column."""
-        values = f"(?{', ?' * (columns.count(',') + 1)})"
+    def insert(self, columns: str, rows: int = 1, *, marks: str = "") -> str:
+        """Adds rows. Parameters of each: owner, then one per column; `marks` are the columns' if not all are `?`."""
+        values = f"(?, {marks or ', '.join('?' * (columns.count(',') + 1))})"
         return f"INSERT INTO {self.name} (owner, {columns}) VALUES {', '.join([values] * rows)}"
 
     def update(self, changes: str, where: str = "id = ?") -> str:

@@ -1,7 +1,8 @@
 """A scripted model host: a real HTTP server on loopback that says what a test tells it to, well-behaved or not.
 
-It speaks OpenAI's chat completions, completions, embeddings and models, records every request, and notices when its
-client goes away. Nothing in it waits for time to pass: a `Gate` in a script holds the answer until the test opens it.
+It speaks OpenAI's chat completions, completions, embeddings and models, and Cohere's rerank, records every request, and
+notices when its client goes away. Nothing in it waits for time to pass: a `Gate` in a script holds the answer until the
+test opens it.
 
     with Host() as host:
         host.answer(Reply(text=["Hel", "lo"]), status(429, retry_after="7"), Raw(steps=[RESET]))
@@ -42,6 +43,7 @@ from antiphon.testing.script import (
     error_inside,
     page,
     pieces_of,
+    ranking,
     status,
     whole,
 )
@@ -224,6 +226,8 @@ class Host:
         body = request.json if answer is None or isinstance(answer, Reply) else {}
         if answer is None and request.path.endswith("/embeddings"):
             return whole(embeddings(body))
+        if answer is None and request.path.endswith("/rerank"):
+            return whole(ranking(body))
         answer = answer or self.default
         if isinstance(answer, Raw):
             return answer

@@ -270,6 +270,13 @@ def completion(reply: Reply, body: dict[str, Any], model: str) -> Raw:
     return Raw(steps=[*steps, *reply.end])
 
 
+def ranking(body: dict[str, Any]) -> dict[str, Any]:
+    """A relevance for each document: 1 for the query's own text, else less the further back it stands."""
+    scores = [1.0 if one == body["query"] else 0.5 / (1 + index) for index, one in enumerate(body["documents"])]
+    results = [{"index": index, "relevance_score": score} for index, score in enumerate(scores)]
+    return {"model": body["model"], "results": sorted(results, key=lambda one: -float(one["relevance_score"]))}
+
+
 def embeddings(body: dict[str, Any]) -> dict[str, Any]:
     """A vector for each input: its length, then zeros; as numbers or as base64 of 32-bit floats."""
     given = body["input"]

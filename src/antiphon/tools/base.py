@@ -14,7 +14,7 @@ from msgspec import Struct
 from antiphon.models.base import Access, Function
 from antiphon.wire.calls import Answer, Call, Made
 from antiphon.wire.events import Event
-from antiphon.wire.items import FileSearchCall, Item
+from antiphon.wire.items import CodeInterpreterCall, FileSearchCall, Item
 from antiphon.wire.tools import Tool
 
 
@@ -121,7 +121,11 @@ class ServerTool:
         """What is told between the run and the item's end."""
         return iter(())
 
-    def failed(self, item: Any, message: str) -> Item | None:
+    def followed(self, item: Item, place: Place) -> Iterator[Event]:
+        """What is told of one of the items that follow a call, between its announcement and its end."""
+        return iter(())
+
+    def failed(self, item: Any, message: str) -> Item | Ended | None:
         """The item of a call that failed, with what the model is told of it; None: the response cannot go on."""
         raise NotImplementedError
 
@@ -144,5 +148,5 @@ class ServerTool:
 
 ServerTools = Mapping[str, ServerTool]
 """The tools that the server runs, by the `type` of their declaration."""
-SERVED_ITEMS: Mapping[type, str] = {FileSearchCall: "file_search"}
+SERVED_ITEMS: Mapping[type, str] = {FileSearchCall: "file_search", CodeInterpreterCall: "code_interpreter"}
 """The items of their calls."""

@@ -14,9 +14,11 @@ from msgspec.structs import replace
 from antiphon.errors import InvalidRequest
 from antiphon.knowledge import FileSearchConfig
 from antiphon.models.base import Access, Function
-from antiphon.models.tokens import text_tokens
+from antiphon.models.tokens import count_text
 from antiphon.tools.base import Caller, Ended, Offer, Place, ServerTool
-from antiphon.vectors.base import Hit, Ranking, Wanted
+from antiphon.vectors.base import Hit, Wanted
+from antiphon.vectors.search import source_of
+from antiphon.vectors.wanted import ranking_of
 from antiphon.wire.calls import Answer, Call, Made
 from antiphon.wire.events import Event, FileSearchCompleted, FileSearchInProgress, FileSearchSearching, ItemPlace
 from antiphon.wire.items import FileSearchCall, InputPart, InputText
@@ -58,7 +60,7 @@ class FileSearch(ServerTool):
 
     async def check(self, tool: FileSearchTool, caller: Caller, at: str) -> None:
         """Raises `NotFound` for a store that is not there."""
-        ranker_mode(tool.ranking_options, f"{at}.ranking_options")
+        _check_weights(tool.ranking_options, f"{at}.ranking_options")
         for store in tool.vector_store_ids:
             await self._search.check(caller.owner, store)
 
@@ -135,31 +137,7 @@ class FileSearch(ServerTool):
             )
 
 
-# ---------------------------------------------------------------- ranking
-
-
-def ranking_of(options: RankingOptions | None) -> Ranking:
-    """What a request's ranking options ask of a search."""
-    if options is None:
-        return Ranking()
-    ranking = Ranking(score_threshold=options.score_threshold or 0.0)
-    if hybrid := options.hybrid_search:
-        weights = hybrid.embedding_weight + hybrid.text_weight
-        if weights > 0:
-            ranking = replace(
-                ranking, mode="hybrid", fusion="weighted", vector_weight=hybrid.embedding_weight / weights
-            )
-    return replace(ranking, reranker=_reranker(options.ranker))
-
-
-def _reranker(ranker: str | None) -> str | None:
-    """None: as configured; "": none."""
-    if ranker == "none":
-        return ""
-    return None if ranker in (None, "auto", "default-2024-11-15", "default_2024_08_21") else ranker
-
-
-def ranker_mode(options: RankingOptions | None, at: str) -> None:
+def _check_weights(options: RankingOptions | None, at: str) -> None:
     """Raises `InvalidRequest` for weights that say nothing."""
     hybrid = options.hybrid_search if options else None
     if hybrid and not hybrid.embedding_weight + hybrid.text_weight > 0:
@@ -171,10 +149,11 @@ def ranker_mode(options: RankingOptions | None, at: str) -> None:
 
 
 def _result(hit: Hit) -> dict[str, Any]:
+    source = source_of(hit)
     result: dict[str, Any] = {
-        "attributes": dict(hit.attributes),
-        "file_id": hit.file_id,
-        "filename": hit.filename,
+        "attributes": source.attributes,
+        "file_id": source.file_id,
+        "filename": source.filename,
         "score": hit.score,
         "text": hit.chunk.piece.text,
     }
@@ -190,17 +169,24 @@ def _inverse_distance(similarity: float | None) -> float | None:
 
 
 def _attributes(result: dict[str, Any]) -> dict[str, Any]:
-    """What Llama Stack shows a model of a hit's attributes: the file's own, then what it keeps with each chunk."""
-    own = {
-        key: float(value) if type(value) is int else value for key, value in (result.get("attributes") or {}).items()
-    }
-    named = own | {"filename": result.get("filename", "")}
-    tokens: dict[str, Any] = {
+    """What Llama Stack shows a model of a hit's attributes: the file's own, then what it keeps with each chunk.
+
+    It shows whole numbers as floats, and has counted their tokens as those of whole numbers.
+    """
+    filename = {"filename": result.get("filename", "")}
+    given: dict[str, Any] = result.get("attributes") or {}
+    counted = {key: int(value) if _is_whole(value) else value for key, value in given.items()}
+    kept: dict[str, Any] = {
         "document_id": result.get("file_id", ""),
-        "token_count": float(text_tokens(str(result.get("text", "")))),
-        "metadata_token_count": float(text_tokens(str(named))),
+        "token_count": float(count_text(str(result.get("text", "")))),
+        "metadata_token_count": float(count_text(str(counted | filename))),
     }
-    return named | tokens
+    shown = {key: float(value) if type(value) is int else value for key, value in given.items()}
+    return shown | filename | kept
+
+
+def _is_whole(value: object) -> bool:
+    return type(value) is float and value.is_integer()
 
 
 _NOT_KEPT = "The results of this search were not kept."

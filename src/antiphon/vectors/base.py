@@ -81,14 +81,14 @@ class Key(Struct, frozen=True, kw_only=True):
 
 
 class Match(Struct, frozen=True, kw_only=True):
-    """A chunk that was found. `score` is the way's own, the higher the better.
+    """Where a chunk is that was found: its text is `fetch`ed. `score` is the way's own, the higher the better.
 
     Of semantic search: the cosine, the dot product, or the negative squared distance. Of keywords: bm25, above 0.
     """
 
     file_id: str
     attempt: str
-    chunk: Chunk
+    number: int
     score: float
 
 
@@ -99,8 +99,8 @@ Among = Mapping[str, str]
 class VectorIndex(Protocol):
     """Keeps the chunks of many stores. All methods raise `ApiError`s only (`Unavailable` where the index is away).
 
-    Matches are ordered by score, the best first; equal ones by file id and number. The vectors of chunks that are
-    returned by searches may be left out.
+    Matches are ordered by score, the best first; equal ones by file id and number. Searches look at many chunks and
+    read the text of none: `fetch` does, for the few that are wanted.
     """
 
     async def open(self) -> None:
@@ -130,6 +130,10 @@ class VectorIndex(Protocol):
         """The chunks of an attempt whose numbers are above `after`, in order, without vectors."""
         ...
 
+    async def fetch(self, key: Key, matches: Sequence[Match]) -> list[Chunk | None]:
+        """The chunks at these places, in the same order, without vectors; None for one that is gone."""
+        ...
+
     async def close(self) -> None:
         """Ends what was opened."""
         ...
@@ -143,7 +147,7 @@ class Ranking(Struct, frozen=True, kw_only=True):
 
     `mode` None: as the server is configured. `fusion` joins the two lists of a hybrid search: by reciprocal ranks
     (`rrf`, with the constant `rrf_k`), or by scores, of which those of vectors weigh `vector_weight` (0 to 1).
-    `reranker` names a model that orders the best hits anew.
+    `reranker` names a model that orders the best hits anew; "" is none, and None again as the server is configured.
     """
 
     mode: Literal["semantic", "keyword", "hybrid"] | None = None

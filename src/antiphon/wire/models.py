@@ -54,7 +54,7 @@ class ProviderHealth(Sparse, kw_only=True):
 
 
 class ProviderEntry(Full, kw_only=True):
-    """A model host, as Llama Stack describes a provider. Secrets in `config` are masked."""
+    """A model host, or an index (`vector_io`), as Llama Stack describes a provider. Secrets in `config` are masked."""
 
     api: str = "inference"
     provider_id: str
@@ -64,7 +64,7 @@ class ProviderEntry(Full, kw_only=True):
 
 
 class ProviderList(Full, kw_only=True):
-    """All model hosts."""
+    """All model hosts and indexes."""
 
     data: list[ProviderEntry]
 

@@ -5,10 +5,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from antiphon.wire.items import FileSearchCall, Item
+from antiphon.wire.items import CodeInterpreterCall, FileSearchCall, Item, ShellCall
 from antiphon.wire.responses import Includable
 
 RESULTS: Includable = "file_search_call.results"
+OUTPUTS: Includable = "code_interpreter_call.outputs"
 
 
 def shown(item: Item, include: Collection[str]) -> Item:
@@ -16,7 +17,9 @@ def shown(item: Item, include: Collection[str]) -> Item:
     if isinstance(item, FileSearchCall):
         results = item.results if RESULTS in include else None
         return replace(item, results=results and [_result(result) for result in results], memory=None)
-    return item
+    if isinstance(item, CodeInterpreterCall):
+        return replace(item, outputs=item.outputs if OUTPUTS in include else None, memory=None)
+    return replace(item, memory=None) if isinstance(item, ShellCall) else item
 
 
 def _result(result: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from antiphon.wire.base import Sparse
+from antiphon.wire.containers import FILE_IDS_MAX, MemoryLimit
 from antiphon.wire.search import Filter, RankingOptions
 
 Callers = list[Literal["direct", "programmatic"]]
@@ -96,6 +97,32 @@ class FileSearchTool(Sparse, kw_only=True, tag_field="type", tag="file_search"):
     filters: Filter | None = None
 
 
+class ContainerAuto(Sparse, kw_only=True, tag_field="type", tag="container_auto"):
+    """A container that is made for the request, with copies of uploaded files."""
+
+    file_ids: Annotated[list[str], Meta(max_length=FILE_IDS_MAX)] | None = None
+    memory_limit: MemoryLimit | None = None
+    network_policy: dict[str, Any] | None = None
+    skills: Annotated[list[Any], Meta(max_length=0)] | None = None
+
+
+class ContainerReference(Struct, tag_field="type", tag="container_reference"):
+    """A container that is there already."""
+
+    container_id: str
+
+
+class InterpreterAuto(ContainerAuto, kw_only=True, tag_field="type", tag="auto"):
+    """The same, as the code interpreter names it."""
+
+
+class CodeInterpreterTool(Sparse, kw_only=True, tag_field="type", tag="code_interpreter"):
+    """Lets the model run Python in a container; the server runs it."""
+
+    container: str | InterpreterAuto
+    allowed_callers: Callers | None = None
+
+
 Tool = (
     FunctionTool
     | CustomTool
@@ -106,6 +133,7 @@ Tool = (
     | ComputerTool
     | ComputerUsePreviewTool
     | FileSearchTool
+    | CodeInterpreterTool
 )
 
 UNSERVED_TOOLS = frozenset(
@@ -115,7 +143,6 @@ UNSERVED_TOOLS = frozenset(
         "web_search_preview",
         "web_search_preview_2025_03_11",
         "mcp",
-        "code_interpreter",
         "image_generation",
         "tool_search",
         "programmatic_tool_calling",
@@ -173,6 +200,10 @@ class ChooseFileSearch(Struct, tag_field="type", tag="file_search"):
     """The model must search the vector stores."""
 
 
+class ChooseCodeInterpreter(Struct, tag_field="type", tag="code_interpreter"):
+    """The model must run code."""
+
+
 ToolChoice = (
     ChoiceMode
     | ChooseFunction
@@ -185,4 +216,5 @@ ToolChoice = (
     | ChooseComputerUse
     | ChooseComputerPreview
     | ChooseFileSearch
+    | ChooseCodeInterpreter
 )

@@ -7,7 +7,7 @@ import struct
 import msgspec
 import pytest
 
-from antiphon.api.embeddings import _check, _encoded, _vector
+from antiphon.api.embeddings import _check, _encoded
 from antiphon.errors import InvalidRequest
 from antiphon.wire.embeddings import CreateEmbedding, Embeddings
 
@@ -38,12 +38,6 @@ def test_numbers_become_base64_of_little_endian_floats() -> None:
 
 def test_base64_becomes_numbers() -> None:
     assert json.loads(encoded(answer(PACKED), "float"))["data"][0]["embedding"] == NUMBERS
-
-
-@pytest.mark.parametrize("vector", ["!!!", "AAA=", {"x": 1}, [1, "2"], None])
-def test_what_is_no_vector_is_an_error(vector) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 (several kinds, caught by that name)
-        _vector(msgspec.Raw(json.dumps(vector).encode()))
 
 
 def test_inputs_of_one_kind_up_to_the_limit_are_accepted() -> None:

@@ -15,7 +15,12 @@ def test_each_handler_is_named_and_says_what_it_does() -> None:
 
 def test_bodies_are_declared_for_what_changes_something() -> None:
     without = [route.path for route in ROUTES if route.method == "POST" and not (route.body or route.form)]
-    assert without == ["/v1/responses/{response_id}/cancel", "/v1/batches/{batch_id}/cancel"]
+    assert without == [
+        "/v1/responses/{response_id}/cancel",
+        "/v1/uploads/{upload_id}/cancel",
+        "/v1/batches/{batch_id}/cancel",
+        "/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel",
+    ]
     assert [route.path for route in ROUTES if route.method not in ("POST", SOCKET) and route.body] == []
 
 

@@ -1,31 +1,85 @@
 """An engine on a scripted provider and an in-memory database."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from antiphon.config import Host
+from antiphon.engine.attachments import Attachments, AttachmentsConfig
 from antiphon.engine.perform import perform
 from antiphon.engine.prepare import prepare
 from antiphon.engine.run import Caller, Engine, Run
 from antiphon.engine.seal import Sealer
+from antiphon.exchange import Incoming, Outgoing
+from antiphon.fetch import Fetcher
+from antiphon.guard import Guard
 from antiphon.ids import random_id
-from antiphon.limits import Background, Limits, TimeoutsConfig
+from antiphon.limits import Background, FetchConfig, Limits, TimeoutsConfig
 from antiphon.models.base import NO_ACCESS, ModelRequest
 from antiphon.models.catalog import Catalog
+from antiphon.stores.blobs import Blobs, LocalBlobs
 from antiphon.stores.conversations import Conversations
+from antiphon.stores.database import Database
+from antiphon.stores.files import Files
 from antiphon.stores.migrate import migrate, migrations
 from antiphon.stores.responses import Responses
 from antiphon.stores.runs import Runs
 from antiphon.stores.signals import LocalSignals
 from antiphon.stores.sqlite import open_sqlite
 from antiphon.testing.provider import ScriptedProvider
+from antiphon.vectors.base import Block, Document
+from antiphon.vectors.readers.refused import Refused
 from antiphon.wire.conversations import Conversation
 from antiphon.wire.events import Event
 from antiphon.wire.responses import CreateResponse, Response
 
 CALLER = Caller(owner="me", access=NO_ACCESS, seed=b"")
+
+
+class Lines:
+    """Reads files that are plain text, and counts them. One that begins with `%broken` cannot be read."""
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+
+    async def parse(self, source: AsyncIterator[bytes], filename: str) -> Document:
+        """One block a line."""
+        self.read.append(filename)
+        content = b"".join([piece async for piece in source])
+        if content.startswith(b"%broken"):
+            raise Refused("invalid_file", "The file is broken.")
+        return Document(blocks=tuple(Block(text=line) for line in content.decode().splitlines()))
+
+
+class Pages:
+    """A transport to a web of a few pages, and whom it was asked for."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, bytes] = {}
+        self.asked: list[Outgoing] = []
+
+    async def send(self, request: Outgoing) -> Incoming:
+        """The page, or a 404."""
+        self.asked.append(request)
+        found = self.pages.get(request.url)
+        return Incoming(404 if found is None else 200, {}, _once(found or b""))
+
+    async def close(self) -> None:
+        """Holds nothing."""
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+def attachments_of(database: Database, blobs: Blobs, limits: Limits, fetch: FetchConfig | None = None) -> Attachments:
+    """Attachments with a reader of plain text and a web of a few pages."""
+    fetch = fetch or FetchConfig(bytes_max=1000)
+    files = Files(database, blobs, lambda: 1000.0)
+    config = AttachmentsConfig(limits=limits, fetch=fetch, template="[{filename}] {text}")
+    return Attachments(files, Fetcher(Pages(), Guard(fetch)), Lines(), config=config)
 
 
 class Bench:
@@ -69,7 +123,7 @@ class Bench:
 
 
 @pytest.fixture
-async def bench() -> Callable[..., Bench]:
+async def bench(tmp_path: Path) -> Callable[..., Bench]:
     database = open_sqlite(None)
     await migrate(database, migrations())
 
@@ -87,6 +141,7 @@ async def bench() -> Callable[..., Bench]:
             new_id=random_id,
             sealer=Sealer(b"secret"),
             limits=Limits(**limits),
+            attachments=attachments_of(database, LocalBlobs(tmp_path / "files"), Limits(**limits)),
             tools=tools or {},
             timeouts=timeouts or TimeoutsConfig(),
         )

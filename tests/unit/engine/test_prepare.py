@@ -57,8 +57,8 @@ def output(call_id: str) -> dict[str, str]:
                     },
                 ]
             },
-            Unsupported,
-            "input[1].output.file_id",
+            NotFound,
+            "input[1].output",
         ),
         (
             {"input": [{"type": "reasoning", "summary": [], "encrypted_content": "x"}]},
@@ -67,13 +67,13 @@ def output(call_id: str) -> dict[str, str]:
         ),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "file-1"}]}]},
-            Unsupported,
-            "input[0].content[0].file_id",
+            NotFound,
+            "input[0].content[0]",
         ),
         (
             {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": "http://x"}]}]},
-            Unsupported,
-            "input[0].content[0].file_data",
+            InvalidRequest,
+            "input[0].content[0]",
         ),
         ({"tools": [{"type": "web_search"}]}, Unsupported, "tools[0].type"),
         ({"tools": [FUNCTION, {"type": "mcp", "server_label": "x"}]}, Unsupported, "tools[1].type"),

@@ -404,3 +404,19 @@ async def test_a_configuration_becomes_a_catalog_of_real_hosts(host: ScriptedHos
     finally:
         await found.close()
         await transport.close()
+
+
+@pytest.mark.parametrize(
+    ("listed", "only"),
+    [
+        ({"a": Listing("one", "my-embed")}, "a/my-embed"),
+        ({"a": Listing("one"), "b": Listing(ModelInfo(id="x", kind="embedding"))}, "b/x"),
+        ({"a": Listing("one-embed"), "b": Listing("two-embed")}, None),
+        ({"a": Listing("one-embed", "two-embed")}, None),
+        ({"a": Listing("one")}, None),
+        ({}, None),
+    ],
+)
+async def test_the_only_model_of_a_kind_is_known_as_such(listed: dict[str, Listing], only: str | None) -> None:
+    found = await catalog(listed).only("embedding")
+    assert (found.id if found else None) == only

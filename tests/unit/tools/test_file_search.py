@@ -7,9 +7,7 @@ from antiphon.knowledge import FileSearchConfig
 from antiphon.models.base import NO_ACCESS
 from antiphon.testing.tool import scripted_search
 from antiphon.tools.base import Caller
-from antiphon.tools.file_search import ranking_of
 from antiphon.tools.offers import offers
-from antiphon.vectors.base import Ranking
 from antiphon.wire.calls import Made
 from antiphon.wire.items import FileSearchCall, Memory
 from antiphon.wire.search import HybridSearch, RankingOptions
@@ -98,23 +96,6 @@ def test_a_template_with_an_unknown_field_is_refused(template):
 def test_a_search_whose_results_were_not_kept_says_so():
     _, answer = scripted_search().seen(FileSearchCall(id="fs_1", queries=["q"]))
     assert answer.output == "The results of this search were not kept."
-
-
-@pytest.mark.parametrize(
-    ("options", "ranking"),
-    [
-        (None, Ranking()),
-        (RankingOptions(ranker="auto", score_threshold=0.5), Ranking(score_threshold=0.5)),
-        (RankingOptions(ranker="none"), Ranking(reranker="")),
-        (RankingOptions(ranker="host/reranker"), Ranking(reranker="host/reranker")),
-        (
-            RankingOptions(hybrid_search=HybridSearch(embedding_weight=3, text_weight=1)),
-            Ranking(mode="hybrid", fusion="weighted", vector_weight=0.75),
-        ),
-    ],
-)
-def test_ranking_options_say_how_to_search(options, ranking):
-    assert ranking_of(options) == ranking
 
 
 async def test_weights_that_weigh_nothing_are_refused():

@@ -27,15 +27,44 @@ from openai.types import (
     embedding_create_params,
     file_create_params,
     file_list_params,
+    upload_complete_params,
+    upload_create_params,
+    vector_store,
+    vector_store_create_params,
+    vector_store_list_params,
+    vector_store_search_params,
+    vector_store_update_params,
+    vector_stores,
 )
+from openai.types import StaticFileChunkingStrategy as SdkStaticChunking
+from openai.types import Upload as SdkUpload
+from openai.types import VectorStore as SdkVectorStore
+from openai.types import VectorStoreDeleted as SdkVectorStoreDeleted
+from openai.types import VectorStoreSearchResponse as SdkSearchResult
 from openai.types import conversations as sdk_conversations
 from openai.types import responses as sdk
 from openai.types.chat import ChatCompletion, completion_list_params, completion_update_params
 from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.responses import response_compact_params, response_create_params, response_usage
 from openai.types.shared import Reasoning as SdkReasoning
+from openai.types.uploads import UploadPart as SdkUploadPart
+from openai.types.uploads import part_create_params
 
-from antiphon.wire import batches, chat, conversations, embeddings, events, files, items, responses, tools
+from antiphon.wire import (
+    batches,
+    chat,
+    chunking,
+    conversations,
+    embeddings,
+    events,
+    files,
+    items,
+    responses,
+    search,
+    tools,
+    uploads,
+)
+from antiphon.wire import vector_stores as stores
 
 NOT_SERVED = "belongs to what this release does not serve; never sent, and optional in clients' types"
 LATER = "an event of what this release does not serve"
@@ -46,6 +75,7 @@ CREATED_BY = "names an actor of OpenAI's platform; this server has none to name"
 FILLED_IN = "a client may leave it out; it is filled in before the item is stored or sent"
 FORWARDED = "not looked at: a chat's body goes to the host as it came"
 PASSED_ON = "only passed on: any value is kept as it came"
+LLAMA_STACK = "Llama Stack's clients send or read it"
 IN_PACKAGE = "in the package, newer than the document"
 
 DEVIATIONS: dict[str, str] = {
@@ -82,6 +112,8 @@ DEVIATIONS: dict[str, str] = {
     "compact.prompt_cache_retention: +in-memory": "the spelling of the package before 3.0",
     "compact.service_tier: +scale +ultrafast": "whatever a response may ask for",
     "compact: lacks image": NOT_SERVED,
+    "create upload.purpose: +evals +user_data": IN_PACKAGE,
+    "Upload.purpose: +assistants +batch +evals +fine-tune +user_data +vision": "what an upload may be created for",
     "create.prompt_cache_retention: +in-memory": "the spelling of the package before 3.0",
     "create: adds access_programs": IN_PACKAGE,
     "create: adds frequency_penalty": OPEN_RESPONSES,
@@ -141,6 +173,18 @@ DEVIATIONS: dict[str, str] = {
     **{
         f"item {tag}.id: required there": FILLED_IN
         for tag in ("mcp_approval_request", "mcp_call", "mcp_list_tools", "reasoning")
+    },
+    "VectorStore: adds description": "what the client gave, which nothing else tells",
+    "VectorStore: adds metric": "how vectors are compared; ours",
+    "VectorStore: adds search": "says that a store without an embedding model is searched by words only; ours",
+    "create store: adds metric": "how vectors are compared; ours",
+    "search ranking.ranker: -auto -default-2024-11-15 -none": "or the name of a rerank model",
+    "search ranking: adds hybrid_search": "the `file_search` tool's ranking options have it",
+    "search: adds search_mode": LLAMA_STACK,
+    **{f"VectorStore: adds {name}": LLAMA_STACK for name in ("embedding_dimension", "embedding_model", "provider_id")},
+    **{
+        f"create store: adds {name}": LLAMA_STACK
+        for name in ("embedding_dimension", "embedding_model", "provider_id", "provider_vector_store_id")
     },
     **{f"tool: lacks the type {tag}": REFUSED for tag in tools.UNSERVED_TOOLS},
     **{
@@ -415,8 +459,35 @@ def against_package() -> list[str]:
         ("FileDeleted", files.FileDeleted, SdkFileDeleted),
         ("create file", files.CreateFile, file_create_params.FileCreateParams),
         ("expires_after", files.ExpiresAfter, file_create_params.ExpiresAfter),
+        ("Upload", uploads.Upload, SdkUpload),
+        ("UploadPart", uploads.UploadPart, SdkUploadPart),
+        ("create upload", uploads.CreateUpload, upload_create_params.UploadCreateParams),
+        ("add part", uploads.AddUploadPart, part_create_params.PartCreateParams),
+        ("complete upload", uploads.CompleteUpload, upload_complete_params.UploadCompleteParams),
         ("files list", files.FileListQuery, file_list_params.FileListParams),
         ("embedding", embeddings.CreateEmbedding, embedding_create_params.EmbeddingCreateParams),
+        ("VectorStore", stores.VectorStore, SdkVectorStore),
+        ("FileCounts", stores.FileCounts, vector_store.FileCounts),
+        ("StoreExpiresAfter", stores.StoreExpiresAfter, vector_store.ExpiresAfter),
+        ("VectorStoreDeleted", stores.VectorStoreDeleted, SdkVectorStoreDeleted),
+        ("create store", stores.CreateVectorStore, vector_store_create_params.VectorStoreCreateParams),
+        ("update store", stores.UpdateVectorStore, vector_store_update_params.VectorStoreUpdateParams),
+        ("stores list", stores.VectorStoreListQuery, vector_store_list_params.VectorStoreListParams),
+        ("search", stores.SearchVectorStore, vector_store_search_params.VectorStoreSearchParams),
+        ("search ranking", search.RankingOptions, vector_store_search_params.RankingOptions),
+        ("SearchResult", stores.SearchResult, SdkSearchResult),
+        ("VectorStoreFile", stores.VectorStoreFile, vector_stores.VectorStoreFile),
+        ("LastError", stores.LastError, vector_stores.vector_store_file.LastError),
+        ("VectorStoreFileDeleted", stores.VectorStoreFileDeleted, vector_stores.VectorStoreFileDeleted),
+        ("VectorStoreFileBatch", stores.VectorStoreFileBatch, vector_stores.VectorStoreFileBatch),
+        ("create store file", stores.CreateVectorStoreFile, vector_stores.file_create_params.FileCreateParams),
+        ("store files list", stores.VectorStoreFileListQuery, vector_stores.file_list_params.FileListParams),
+        (
+            "create file batch",
+            stores.CreateVectorStoreFileBatch,
+            vector_stores.file_batch_create_params.FileBatchCreateParams,
+        ),
+        ("chunking", chunking.StaticChunkingStrategy, SdkStaticChunking),
     ):
         found += differences(where, our_shape(ours), sdk_shape(theirs), required=not where[0].isupper())
     return found
@@ -444,6 +515,14 @@ def against_document(found_in: Document) -> list[str]:
         ("File", files.File, "OpenAIFile"),
         ("create file", files.CreateFile, "CreateFileRequest"),
         ("expires_after", files.ExpiresAfter, "FileExpirationAfter"),
+        ("Upload", uploads.Upload, "Upload"),
+        ("UploadPart", uploads.UploadPart, "UploadPart"),
+        ("create upload", uploads.CreateUpload, "CreateUploadRequest"),
+        ("add part", uploads.AddUploadPart, "AddUploadPartRequest"),
+        ("complete upload", uploads.CompleteUpload, "CompleteUploadRequest"),
+        ("static chunking", chunking.StaticChunkingStrategy, "StaticChunkingStrategy"),
+        ("static", chunking.StaticChunkingStrategyRequestParam, "StaticChunkingStrategyRequestParam"),
+        ("Static", chunking.StaticChunkingStrategyResponseParam, "StaticChunkingStrategyResponseParam"),
     ):
         found += differences(where, our_shape(ours), found_in.named(name), required=False)
     return found
