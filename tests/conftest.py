@@ -93,7 +93,8 @@ def host(session_host: Host) -> Host:
 def scripted(host: Host) -> dict[str, Any]:
     """Settings of an Antiphon in front of the shared host, named `scripted`."""
     able = {"files": True, "strict_tools": True}
-    return {"hosts": {"scripted": {"base_url": host.url, "preset": "custom", "quirks": able}}}
+    hosts = {"scripted": {"base_url": host.url, "preset": "custom", "quirks": able}}
+    return {"hosts": hosts, "sandbox": {"enabled": True}}
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ from antiphon.engine.seal import Sealer
 from antiphon.exchange import Transport
 from antiphon.fetch import Fetcher
 from antiphon.guard import Guard
-from antiphon.ids import random_id, replayable_ids
+from antiphon.ids import NewId, random_id, replayable_ids
 from antiphon.models.base import Access
 from antiphon.models.catalog import Catalog, catalog_of
 from antiphon.models.embedding import embed
@@ -153,14 +153,7 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
     database, workers, signals = outside.database, outside.workers, outside.signals
     files = Files(database, outside.blobs, clock, workers=workers)
     containers = Containers(database, outside.blobs, clock, workers=workers)
-    hosting = Hosting(
-        sandbox_factory(config.sandbox.kind)(config.sandbox) if config.sandbox.enabled else None,
-        containers,
-        files,
-        config=config.sandbox,
-        clock=clock,
-        new_id=new_id,
-    )
+    hosting = _hosting(config, containers, files, new_id=new_id)
     queue = open_jobs(config, database, workers, signals=signals)
     parser = Parser(config.vector_stores.parsing)
     ingesting = _ingesting(config, catalog, outside, files=files, parser=parser, jobs=queue)
@@ -217,6 +210,13 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         ready=partial(_missing, outside, catalog),
         telemetry=Telemetry(Counts(), log_request),
     )
+
+
+def _hosting(config: Config, containers: Containers, files: Files, *, new_id: NewId) -> Hosting:
+    """What runs code, or says why it does not."""
+    wanted = config.sandbox
+    sandbox = sandbox_factory(wanted.kind)(wanted) if wanted.enabled else None
+    return Hosting(sandbox, containers, files, config=wanted, clock=_clock(config), new_id=new_id)
 
 
 def _ingesting(

@@ -200,10 +200,7 @@ class Config(Struct, frozen=True, kw_only=True):
     ] = "normal"
     secret_key: Annotated[
         str,
-        Meta(
-            description="Key of encrypted reasoning and compacted contexts; by default a random file in `data_dir`.",
-            extra=SECRET,
-        ),
+        Meta(description="Key of what clients get encrypted; by default a random file in `data_dir`.", extra=SECRET),
     ] = ""
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="Least severe log lines shown.")

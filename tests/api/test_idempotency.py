@@ -98,6 +98,8 @@ def example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
     """A request to a route: its path, body and headers."""
     if "{vector_store_id}" in path or "vector-io" in path:
         return in_store(path, server)
+    if "{container_id}" in path:
+        return path.replace("{container_id}", server.post("/containers", {"name": "a"}).json["id"]), *form("one")
     if "{conversation_id}" in path:
         conversation = server.post("/conversations", {}).json["id"]
         body = {"items": [{"role": "user", "content": "Hi"}]} if path.endswith("items") else {"metadata": {"a": "b"}}
@@ -125,6 +127,7 @@ def example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
         "/v1/responses/compact": RESPONSE,
         "/v1/responses/input_tokens": RESPONSE,
         "/v1/uploads": UPLOAD,
+        "/v1/containers": {"name": "a"},
         "/v1/conversations": {"items": [{"role": "user", "content": "Hi"}]},
         "/v1/vector_stores": {"name": "Papers", "embedding_model": ""},
     }

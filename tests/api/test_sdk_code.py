@@ -2,7 +2,6 @@
 
 import base64
 import json
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -212,7 +211,7 @@ def test_calls_of_one_turn_in_one_container_come_one_after_the_other(coder: open
 def test_cancelling_ends_the_code(coder: openai.OpenAI, host: Host) -> None:
     host.answer(Reply(calls=[code("import time; time.sleep(2.5)")]), Reply(text=["never"]))
     begun = coder.responses.create(model=MODEL, input="Sleep", tools=[AUTO], background=True)
-    until(lambda: len(coder.responses.retrieve(begun.id).output) or time.sleep(0.05) or len(host.calls))
+    until(lambda: host.calls)
     coder.responses.cancel(begun.id)
     ended = until(lambda: coder.responses.retrieve(begun.id), lambda seen: seen.status == "cancelled")
     assert [item.status for item in ended.output if item.type == "code_interpreter_call"] in ([], ["incomplete"])
@@ -351,13 +350,15 @@ def test_what_a_tool_names_and_is_not_there_is_the_clients_error(
     assert param is None or param in got.json["error"]["param"]
 
 
-def test_without_a_sandbox_the_tools_are_refused_by_name(server: Server) -> None:
-    for tool in (AUTO, SHELL):
-        got = server.post("/responses", {"model": MODEL, "input": "x", "tools": [tool]})
-        assert got.status == 400
-        assert got.json["error"]["code"] == "unsupported_tool"
-        assert "'sandbox.enabled' is not set" in got.json["error"]["message"]
-    assert server.post("/containers", {"name": "a"}).status == 400
+def test_without_a_sandbox_the_tools_are_refused_by_name(host: Host, tmp_path: Path) -> None:
+    hosts = {"scripted": {"base_url": host.url, "preset": "custom"}}
+    with running({"hosts": hosts}, tmp_path) as server:
+        for tool, param in ((AUTO, "tools[0].type"), (SHELL, "tools[0].environment")):
+            got = server.post("/responses", {"model": MODEL, "input": "x", "tools": [tool]})
+            assert (got.status, got.json["error"]["code"]) == (400, "unsupported_tool")
+            assert got.json["error"]["param"] == param
+            assert "'sandbox.enabled' is not set" in got.json["error"]["message"]
+        assert server.post("/containers", {"name": "a"}).status == 400
 
 
 def test_a_container_outlives_its_process_and_the_next_call_says_what_is_lost(

@@ -37,6 +37,7 @@ NO_UNIT_TEST = {
     "sections.py": "records",
     "settings.py": "tests/unit/test_config.py",
     "limits.py": "a record; tests/api/test_limits.py tests each",
+    "hosted.py": "a record; tests/unit/test_config.py",
     "knowledge.py": "a record; tests/unit/test_config.py",
     "auth/principal.py": "a record",
     "models/base.py": "records and protocols",
@@ -51,6 +52,13 @@ NO_UNIT_TEST = {
     "engine/open_items.py": "tests/unit/engine/test_emit.py",
     "engine/writing.py": "tests/unit/engine/test_emit.py",
     "engine/context.py": "tests/unit/engine/test_prepare.py, test_dispatch.py",
+    "tools/sandbox/base.py": "records and protocols",
+    **{
+        f"tools/sandbox/{name}.py": "tests/contract/test_sandbox.py attacks them together"
+        for name in ("frames", "jail", "kernel", "launcher", "seccomp", "warden", "worker")
+    },
+    "tools/code_interpreter.py": "tests/api/test_sdk_code.py",
+    "tools/hosted_shell.py": "tests/api/test_sdk_code.py",
     "tools/base.py": "records and a protocol",
     "tools/offers.py": "tests/unit/tools/test_client.py",
     "engine/journal.py": "tests/unit/engine/test_emit.py shows streams again from it",

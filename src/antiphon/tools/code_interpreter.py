@@ -52,7 +52,7 @@ class CodeInterpreter(ServerTool):
 
     async def check(self, tool: CodeInterpreterTool, caller: Caller, at: str) -> None:
         """Raises `Unsupported` where there is no sandbox, `NotFound` for a container or file that is not there."""
-        await self._hosting.check(KIND, at)
+        await self._hosting.check(KIND, f"{at}.type")
         if isinstance(tool.container, str):
             await self._hosting.containers.live(caller.owner, tool.container)
         else:

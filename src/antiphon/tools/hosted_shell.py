@@ -48,7 +48,7 @@ class HostedShell(ServerTool):
         """Raises `Unsupported` where there is no sandbox, `NotFound` for a container or file that is not there."""
         if not is_hosted(tool):
             return
-        await self._hosting.check(SHELL, at)
+        await self._hosting.check(SHELL, f"{at}.environment")
         environment = environment_of(tool, at)
         if isinstance(environment, ContainerReference):
             await self._hosting.containers.live(caller.owner, environment.container_id)

@@ -8,33 +8,13 @@ from typing import Any, Final, Literal, Protocol
 
 from msgspec import Struct
 
-from antiphon.errors import ApiError, Unavailable
+from antiphon.errors import NoSandbox, RoomLost, RoomRefuses
 
 FOLDER: Final = "/mnt/data"
 """Where a room's files are, as the code sees it; other paths of this module are relative to it."""
 
 Outcome = Literal["ended", "time", "cpu", "memory", "output", "died"]
 """`ended`: by itself; `time`, `cpu`, `memory`, `output`: a limit ended it; `died`: the interpreter is gone."""
-
-
-class NoSandbox(Unavailable):
-    """There is no sandbox on this machine, and nothing is run without one."""
-
-    code = "no_sandbox"
-
-
-class RoomLost(Unavailable):
-    """The room is gone, with the interpreter in it."""
-
-    code = "sandbox_lost"
-
-
-class RoomRefuses(ApiError):
-    """A file cannot be put there or taken out."""
-
-    status = 400
-    type = "invalid_request_error"
-    code = "sandbox_file"
 
 
 class Bounds(Struct, frozen=True, kw_only=True):
@@ -126,3 +106,17 @@ class Sandbox(Protocol):
 
 
 Factory = Callable[[Any], Sandbox]
+
+__all__ = [
+    "FOLDER",
+    "Bounds",
+    "Factory",
+    "Found",
+    "NoSandbox",
+    "Outcome",
+    "Ran",
+    "Room",
+    "RoomLost",
+    "RoomRefuses",
+    "Sandbox",
+]

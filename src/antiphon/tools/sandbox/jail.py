@@ -94,10 +94,10 @@ _WHY_NOT = (
 
 def build_root(disk_bytes: int, paths: list[str]) -> None:
     """A root with the system's programs and `paths`, read-only, and room to write in: /mnt/data, /tmp and /dev/shm."""
-    _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
+    _mount("none", "/", "", flags=_MS_REC | _MS_PRIVATE)
     sources = {path: _opened(path) for path in (*SYSTEM, *SETTINGS, *paths)}
     devices = {path: _opened(path) for path in DEVICES}
-    _mount("root", ROOT, "tmpfs", _MS_NOSUID | _MS_NODEV, options="size=1m,nr_inodes=512,mode=755")
+    _mount("root", ROOT, "tmpfs", flags=_MS_NOSUID | _MS_NODEV, options="size=1m,nr_inodes=512,mode=755")
     shown: list[str] = []
     for path, source in sources.items():
         if source is None or any(path.startswith(f"{each}/") for each in shown):
@@ -117,7 +117,7 @@ def build_root(disk_bytes: int, paths: list[str]) -> None:
         Path(f"{ROOT}/dev/{name}").symlink_to(f"/proc/self/{target}")
     Path(f"{ROOT}/proc").mkdir()
     try:
-        _mount("proc", f"{ROOT}/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, options="subset=pid")
+        _mount("proc", f"{ROOT}/proc", "proc", flags=_MS_NOSUID | _MS_NODEV | _MS_NOEXEC, options="subset=pid")
     except OSError as error:
         message = f"A /proc of its own cannot be had ({error.strerror}): is this a container that masks parts of it?"
         raise Refused(message) from error
@@ -132,13 +132,15 @@ def _room_to_write(disk_bytes: int) -> None:
     room = f"{ROOT}/mnt"
     Path(room).mkdir()
     inodes = max(1024, disk_bytes // 4096)
-    _mount("room", room, "tmpfs", _MS_NOSUID | _MS_NODEV, options=f"size={disk_bytes},nr_inodes={inodes},mode=755")
+    _mount(
+        "room", room, "tmpfs", flags=_MS_NOSUID | _MS_NODEV, options=f"size={disk_bytes},nr_inodes={inodes},mode=755"
+    )
     for name, path in (("data", ""), ("tmp", "/tmp"), ("shm", "/dev/shm")):  # noqa: S108 (inside)
         Path(f"{room}/{name}").mkdir()
         Path(f"{room}/{name}").chmod(0o1777)
         if path:
             Path(ROOT + path).mkdir(parents=True, exist_ok=True)
-            _mount(f"{room}/{name}", ROOT + path, "", _MS_BIND)
+            _mount(f"{room}/{name}", ROOT + path, "", flags=_MS_BIND)
 
 
 def _etc() -> None:
@@ -220,7 +222,7 @@ def _bind(source: int, path: str) -> None:
     (target if is_folder else target.parent).mkdir(parents=True, exist_ok=True)
     if not is_folder:
         target.touch()
-    _mount(f"/proc/self/fd/{source}", str(target), "", _MS_BIND | _MS_REC)
+    _mount(f"/proc/self/fd/{source}", str(target), "", flags=_MS_BIND | _MS_REC)
 
 
 class _Attributes(ctypes.Structure):
@@ -234,7 +236,7 @@ def _seal(path: str, attributes: int, *, recursive: bool = True) -> None:
         raise _failed(f"mount_setattr of {path}")
 
 
-def _mount(source: str, target: str, kind: str, flags: int, *, options: str = "") -> None:
+def _mount(source: str, target: str, kind: str, *, flags: int, options: str = "") -> None:
     arguments = (source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), options.encode())
     if _libc.mount(*arguments):
         raise _failed(f"mount of {target}")

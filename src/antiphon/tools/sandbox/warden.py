@@ -23,6 +23,7 @@ from antiphon.tools.sandbox.frames import frame, read_frame, write_all
 FOLDER: Final = "/mnt/data"
 LOOK_S: Final = 0.05
 """How often it is looked at what is used."""
+SHORT_S: Final = 0.005
 GRACE_S: Final = 0.5
 """How long code may take to end that was interrupted."""
 FILES_MAX: Final = 1000
@@ -62,11 +63,47 @@ class Bounded:
         self.dropped = 0
         self._most = most
 
-    def add(self, piece: bytes) -> None:
-        """More of it."""
+    def go_on(self, fd: int) -> bool:
+        """Hears what is there to be heard; whether more may come."""
+        try:
+            piece = os.read(fd, READ_BYTES)
+        except BlockingIOError:
+            return True
+        self._add(piece)
+        return bool(piece)
+
+    def drain(self, fd: int) -> None:
+        """Hears what has been said already; nobody says more."""
+        for _ in range(DRAIN_BYTES_MAX // READ_BYTES):
+            try:
+                piece = os.read(fd, READ_BYTES)
+            except BlockingIOError:
+                return
+            if not piece:
+                return
+            self._add(piece)
+
+    def _add(self, piece: bytes) -> None:
         kept = piece[: max(0, self._most - len(self.content))]
         self.content += kept
         self.dropped += len(piece) - len(kept)
+
+
+class Saying:
+    """What is to be said to one who may not listen."""
+
+    def __init__(self, content: bytes) -> None:
+        self._rest = memoryview(content)
+
+    def go_on(self, fd: int) -> bool:
+        """Says as much as is heard; whether there is more to say."""
+        try:
+            self._rest = self._rest[os.write(fd, self._rest) :]
+        except BlockingIOError:
+            return True
+        except BrokenPipeError:
+            return False
+        return bool(self._rest)
 
 
 class Answer(Bounded):
@@ -125,22 +162,16 @@ class Warden:
         _everybody(signal.SIGCONT)
         worker = self._worker = self._worker or self._interpreter()
         mark = os.urandom(16)
-        asking = memoryview(mark + struct.pack("!I", len(payload)) + payload)
+        asking = Saying(mark + struct.pack("!I", len(payload)) + payload)
         log, result = Bounded(self._plan.output_bytes), Answer(mark, self._plan.result_bytes)
         limits = self._limits(header)
         outcome, interrupted = "", False
         with selectors.DefaultSelector() as waiting:
-            waiting.register(worker.requests, selectors.EVENT_WRITE)
+            waiting.register(worker.requests, selectors.EVENT_WRITE, asking)
             waiting.register(worker.results, selectors.EVENT_READ, result)
             waiting.register(worker.log, selectors.EVENT_READ, log)
             while not outcome:
-                for key, _ in waiting.select(LOOK_S):
-                    if key.data is None:
-                        asking = _said(worker.requests, asking)
-                        if not asking:
-                            waiting.unregister(worker.requests)
-                    elif not _heard(key.fd, key.data):
-                        waiting.unregister(key.fd)
+                _go_on(waiting)
                 outcome = self._state(worker.pid, result, limits)
                 if outcome == "ended" and interrupted:
                     outcome = "time"
@@ -152,7 +183,7 @@ class Warden:
         # Who was interrupted and has children left may never be able to make one again.
         lost = not result.is_whole or (interrupted and len(_pids()) > 2)
         self._calm(lost=lost)
-        _drain(worker.log, log)
+        log.drain(worker.log)
         if lost:
             self._forget()
         answer = {"outcome": outcome, "lost": lost, "dropped": log.dropped, "stdout": len(log.content)}
@@ -183,12 +214,7 @@ class Warden:
                 os.set_blocking(fd, False)
                 waiting.register(fd, selectors.EVENT_READ, said)
             while not outcome:
-                ready = waiting.select(LOOK_S) if waiting.get_map() else []
-                for key, _ in ready:
-                    if not _heard(key.fd, key.data):
-                        waiting.unregister(key.fd)
-                if not waiting.get_map():
-                    time.sleep(0.005)
+                _go_on(waiting)
                 ended = _reaped()
                 if had and had.pid in ended:
                     self._forget()
@@ -198,7 +224,7 @@ class Warden:
                     outcome = self._over(limits)
         self._calm(lost=outcome != "ended")
         for fd, said in ((out, stdout), (err, stderr)):
-            _drain(fd, said)
+            said.drain(fd)
             os.close(fd)
         if outcome != "ended":
             self._forget()
@@ -315,36 +341,14 @@ class Warden:
 # ---------------------------------------------------------------- pipes
 
 
-def _said(fd: int, rest: memoryview) -> memoryview:
-    """What is left to be said. To one who no longer listens nothing is."""
-    try:
-        return rest[os.write(fd, rest) :]
-    except BlockingIOError:
-        return rest
-    except BrokenPipeError:
-        return rest[:0]
-
-
-def _heard(fd: int, said: Bounded) -> bool:
-    """Whether more may come."""
-    try:
-        piece = os.read(fd, READ_BYTES)
-    except BlockingIOError:
-        return True
-    said.add(piece)
-    return bool(piece)
-
-
-def _drain(fd: int, said: Bounded) -> None:
-    """What has been said already; nobody says more."""
-    for _ in range(DRAIN_BYTES_MAX // READ_BYTES):
-        try:
-            piece = os.read(fd, READ_BYTES)
-        except BlockingIOError:
-            return
-        if not piece:
-            return
-        said.add(piece)
+def _go_on(waiting: selectors.BaseSelector) -> None:
+    """Hears and says what can be heard and said now; waits a moment for that."""
+    if not waiting.get_map():
+        time.sleep(SHORT_S)
+        return
+    for key, _ in waiting.select(LOOK_S):
+        if not key.data.go_on(key.fd):
+            waiting.unregister(key.fd)
 
 
 # ---------------------------------------------------------------- processes
