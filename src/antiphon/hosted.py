@@ -9,7 +9,7 @@ MEGABYTE = 2**20
 PYTHON_DESCRIPTION = (
     "Runs Python code in a sandbox without network. What was defined in earlier calls is still there; the value of the"
     " last expression, everything printed, and open matplotlib figures are returned. Files are in /mnt/data, and those"
-    " that are written there are kept: give the user a link like [report.csv](sandbox:/mnt/data/report.csv)."
+    " that are written there are kept: give the user a Markdown link to sandbox:/mnt/data/ and the name."
 )
 
 

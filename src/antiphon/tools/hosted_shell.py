@@ -20,7 +20,7 @@ from antiphon.wire.tools import ContainerAuto, ContainerReference, ShellTool
 
 DESCRIPTION = (
     "Runs shell commands, in order, in a sandbox without network. Files are in /mnt/data, and those that are written"
-    " there are kept: give the user a link like [report.csv](sandbox:/mnt/data/report.csv)."
+    " there are kept: give the user a Markdown link to sandbox:/mnt/data/ and the name."
 )
 
 
