@@ -37,12 +37,14 @@ _AT_ONCE: Final = 100
 log = logging.getLogger("antiphon.stores")
 
 _COLUMNS = "id, created_at, name, minutes, last_active_at, memory_limit, runs"
-_INSERT = CONTAINERS.insert(f"{_COLUMNS}, busy_until_ms")
+_USED = "last_active_at = ?, expires_at = ? + 60 * minutes, emptied = 0"
+_INSERT = CONTAINERS.insert(f"{_COLUMNS}, expires_at, emptied, busy_until_ms")
 _GET = CONTAINERS.select(_COLUMNS)
 _DELETE = CONTAINERS.delete()
-_CLAIM = CONTAINERS.update("busy_until_ms = ?, last_active_at = ?", "id = ? AND busy_until_ms < ?")
-_RELEASE = CONTAINERS.update("busy_until_ms = 0, last_active_at = ?, runs = runs + ?", "id = ? AND busy_until_ms = ?")
-_USE = CONTAINERS.update("last_active_at = ?")
+_CLAIM = CONTAINERS.update(f"busy_until_ms = ?, {_USED}", "id = ? AND busy_until_ms < ?")
+_RELEASE = CONTAINERS.update(f"busy_until_ms = 0, runs = runs + ?, {_USED}", "id = ? AND busy_until_ms = ?")
+_USE = CONTAINERS.update(_USED)
+_EMPTIED = CONTAINERS.update("emptied = 1")
 _FILE_COLUMNS = "id, container, path, bytes, created_at, source, content"
 _ADD_FILE = FILES.insert(_FILE_COLUMNS)
 _FILE = FILES.select(_FILE_COLUMNS, "container = ? AND id = ?")
@@ -50,12 +52,8 @@ _AT_PATH = FILES.select(_FILE_COLUMNS, "container = ? AND path = ?")
 _ALL_FILES = FILES.select(_FILE_COLUMNS, "container = ? ORDER BY position")
 _DROP_FILE = FILES.delete("container = ? AND id = ? AND content = ?")
 # Every owner's: what no tenant asks for and none sees.
-_OVER = "last_active_at + 60 * minutes <= ?"
-_EXPIRED = (
-    f"SELECT f.owner, f.container, f.id, f.content FROM container_files f JOIN containers c"
-    f" ON c.owner = f.owner AND c.id = f.container WHERE c.{_OVER.replace('minutes', 'c.minutes')} LIMIT ?"
-)
-_FORGOTTEN = f"SELECT owner, id FROM containers WHERE {_OVER} LIMIT ?"
+_EXPIRED = "SELECT owner, id FROM containers WHERE expires_at <= ? AND emptied = 0 LIMIT ?"
+_CLEAN = "SELECT owner, id FROM containers WHERE expires_at <= ? LIMIT ?"
 
 
 class Claimed(Struct, frozen=True, kw_only=True):
@@ -91,7 +89,8 @@ class Containers:
         minutes = container.expires_after.minutes
         row = (container.id, container.created_at, container.name, minutes, container.last_active_at)
         try:
-            await self._database.execute(_INSERT, (owner, *row, container.memory_limit, 0, 0))
+            expires_at = container.last_active_at + 60 * minutes
+            await self._database.execute(_INSERT, (owner, *row, container.memory_limit, 0, expires_at, 0, 0))
         except Duplicate as error:
             raise Conflict(f"A container with id '{container.id}' exists already.") from error
 
@@ -131,14 +130,14 @@ class Containers:
             return
         for kept in await self.kept(owner, id):
             await self._drop(owner, kept)
-        await self._database.execute(_USE, (int(self._clock()), owner, id))
+        await self._database.execute(_USE, (*self._used(), owner, id))
 
     async def claim(self, owner: str, id: str, busy_s: float) -> Claimed:
         """Reserves the container for a run that takes at most so long. Raises `Conflict` while another has it."""
         await self.live(owner, id)
         now_s = self._clock()
         until_ms = int((now_s + busy_s) * 1000)
-        changed = await self._database.execute(_CLAIM, (until_ms, int(now_s), owner, id, int(now_s * 1000)))
+        changed = await self._database.execute(_CLAIM, (until_ms, *self._used(), owner, id, int(now_s * 1000)))
         container, runs = await self._find(owner, id)
         if not changed:
             message = f"Something else is being run in container '{id}'; try again when it has ended."
@@ -147,7 +146,7 @@ class Containers:
 
     async def release(self, owner: str, claimed: Claimed, *, ran: bool) -> None:
         """Ends a claim; `ran`: something was run."""
-        parameters = (int(self._clock()), int(ran), owner, claimed.container.id, claimed.until_ms)
+        parameters = (int(ran), *self._used(), owner, claimed.container.id, claimed.until_ms)
         await self._database.execute(_RELEASE, parameters)
 
     # ------------------------------------------------------------ files
@@ -167,7 +166,7 @@ class Containers:
             nonlocal stored
             stored = replace(file, bytes=size)
             added = (owner, file.id, container, file.path, size, file.created_at, file.source, key)
-            used = Statement(_USE, (int(self._clock()), owner, container), 1)
+            used = Statement(_USE, (*self._used(), owner, container), 1)
             return [*(self._dropping(owner, before) if before else ()), Statement(_ADD_FILE, added), used]
 
         try:
@@ -218,14 +217,18 @@ class Containers:
         now = int(self._clock())
         try:
             while expired := await self._database.all(_EXPIRED, (now, _AT_ONCE)):
-                for owner, container, id, _ in expired:
-                    row = await self._database.one(_FILE, (owner, container, id))
-                    if row is not None:
-                        await self._drop(owner, _kept(row))
-            for owner, id in await self._database.all(_FORGOTTEN, (now - EXPIRED_KEPT_S, _AT_ONCE)):
+                for owner, id in expired:
+                    for kept in await self.kept(owner, id):
+                        await self._drop(owner, kept)
+                    await self._database.execute(_EMPTIED, (owner, id))
+            for owner, id in await self._database.all(_CLEAN, (now - EXPIRED_KEPT_S, _AT_ONCE)):
                 await self._database.execute(_DELETE, (owner, id))
         except ApiError as error:
             log.warning("containers were not cleaned up", extra={"exception": error.message})
+
+    def _used(self) -> tuple[int, int]:
+        now = int(self._clock())
+        return now, now
 
     async def _find(self, owner: str, id: str) -> tuple[Container, int]:
         row = await self._database.one(_GET, (owner, id))

@@ -28,6 +28,7 @@ class FakeRoom:
     def __init__(self):
         self.contents: dict[str, tuple[bytes, int]] = {}
         self.closed = False
+        self.closing = asyncio.Event()
         self.clock = 0
 
     def write(self, path, content):
@@ -49,6 +50,7 @@ class FakeRoom:
 
     async def close(self):
         self.closed = True
+        self.closing.set()
 
 
 class FakeSandbox:
@@ -171,15 +173,15 @@ async def test_of_too_many_open_containers_the_one_that_rested_longest_is_closed
     await hosting.run("me", ID, AUTO, work=running())
     await hosting.run("me", OTHER, AUTO, work=running())
     assert [room.closed for room in bench.sandbox.rooms] == [True, False]
-    gate = asyncio.Event()
+    gate, begun = asyncio.Event(), asyncio.Event()
 
     async def waiting(_room):
+        begun.set()
         await gate.wait()
         return []
 
     busy = asyncio.ensure_future(hosting.run("me", OTHER, AUTO, work=waiting))
-    while not hosting._is_busy(OTHER):
-        await asyncio.sleep(0)
+    await begun.wait()
     with pytest.raises(Unavailable, match="All 1 containers"):
         await hosting.run("me", ID, AUTO, work=running())
     gate.set()
@@ -192,8 +194,8 @@ async def test_a_container_that_nobody_uses_is_closed_by_itself(bench):
     hosting = bench.process(idle_s=0.01)
     await hosting.run("me", ID, AUTO, work=running())
     async with asyncio.timeout(10):
-        while not bench.sandbox.rooms[0].closed:
-            await asyncio.sleep(0)
+        await bench.sandbox.rooms[0].closing.wait()
+    assert bench.sandbox.rooms[0].closed
 
 
 async def test_an_expired_container_is_gone_but_for_its_name_and_an_automatic_one_begins_anew(bench):
