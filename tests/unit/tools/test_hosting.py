@@ -91,9 +91,12 @@ class Bench:
         return sorted(kept.file.path for kept in await self.containers.kept("me", id))
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+on_both = pytest.mark.parametrize("bench", ["sqlite", "postgres"], indirect=True)
+
+
+@pytest.fixture
 async def bench(request):
-    on_postgres = request.param == "postgres"
+    on_postgres = getattr(request, "param", "sqlite") == "postgres"
     database = open_postgres(request.getfixturevalue("postgres_url")) if on_postgres else open_sqlite(None)
     blobs = LocalBlobs(None)
     await migrate(database, migrations(database.dialect))
@@ -112,6 +115,7 @@ def running(change: Callable[[FakeRoom], None] = lambda room: None, skipped=0):
     return work
 
 
+@on_both
 async def test_what_is_written_is_kept_once_and_what_is_removed_goes(bench):
     hosting = bench.process()
     first = await hosting.run("me", ID, AUTO, work=running(lambda room: room.write("a.txt", b"one")))
@@ -144,6 +148,7 @@ async def test_another_process_goes_on_with_the_files_and_says_what_is_lost(benc
     assert sorted(bench.sandbox.rooms[2].contents) == ["a.txt", "b.txt"]
 
 
+@on_both
 async def test_a_container_is_used_by_one_at_a_time(bench):
     hosting = bench.process()
     await hosting.run("me", ID, AUTO, work=running())
@@ -198,6 +203,7 @@ async def test_a_container_that_nobody_uses_is_closed_by_itself(bench):
     assert bench.sandbox.rooms[0].closed
 
 
+@on_both
 async def test_an_expired_container_is_gone_but_for_its_name_and_an_automatic_one_begins_anew(bench):
     hosting = bench.process(expires_minutes=1)
     await hosting.run("me", ID, AUTO, work=running(lambda room: room.write("a.txt", b"one")))
@@ -214,6 +220,7 @@ async def test_an_expired_container_is_gone_but_for_its_name_and_an_automatic_on
     assert (await bench.files(), (await bench.containers.get("me", ID)).status) == ([], "running")
 
 
+@on_both
 async def test_what_has_expired_is_cleaned_up_files_first(bench):
     hosting = bench.process(expires_minutes=1)
     await hosting.run("me", ID, AUTO, work=running(lambda room: room.write("a.txt", b"one")))

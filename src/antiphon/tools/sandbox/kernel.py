@@ -189,10 +189,19 @@ class KernelRoom:
         return _found(answer)
 
     async def close(self) -> None:
-        """Kills the launcher, and with it everything inside."""
+        """Kills the launcher, and with it everything inside; returns when all of it has ended."""
+        stdin, stdout = self._process.stdin, self._process.stdout
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
-        await self._process.wait()
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(SLACK_S):
+                if stdin is not None:
+                    stdin.close()
+                while stdout is not None and await stdout.read(PIECE_BYTES):
+                    pass  # what is left there; its end is the end of the last process inside
+                await self._process.wait()
+                if stdin is not None:
+                    await stdin.wait_closed()
 
     async def _file(self, header: dict[str, Any], piece: bytes = b"") -> bytes:
         answer, content = await self._ask(header, piece, limit_s=SLACK_S)
