@@ -142,6 +142,7 @@ DEVIATIONS: dict[str, str] = {
     "item shell_call: adds memory": "likewise",
     "Container.object: +container": "a plain string there",
     "Container.status: +expired +running": "likewise: the two that there are",
+    "ContainerFile.object: +container.file": "likewise",
     "ContainerFile.source: +assistant +user": "likewise",
     "item compaction_trigger: adds id": "a stored item has an id",
     "item function_call_output.call_id: required here": "a chat model has no other way to pair call and output",
