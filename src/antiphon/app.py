@@ -30,12 +30,13 @@ from antiphon.engine.seal import Sealer
 from antiphon.exchange import Timeouts, Transport
 from antiphon.fetch import Fetcher
 from antiphon.guard import Guard
-from antiphon.ids import random_id, replayable_ids
+from antiphon.ids import NewId, random_id, replayable_ids
 from antiphon.models.base import Access
 from antiphon.models.catalog import Catalog, catalog_of
 from antiphon.models.embedding import embed
 from antiphon.models.reranking import rerank
 from antiphon.models.tokens import tokenizer
+from antiphon.plugins import sandbox_factory
 from antiphon.replay.library import RecordedHost
 from antiphon.replay.llama_stack import NumberedIds
 from antiphon.replay.transport import ReplayOptions, ReplayTransport, open_transport
@@ -43,6 +44,7 @@ from antiphon.stores.approvals import Approvals
 from antiphon.stores.batches import Batches
 from antiphon.stores.blobs import BlobOptions, Blobs, open_blobs
 from antiphon.stores.completions import Completions
+from antiphon.stores.containers import Containers
 from antiphon.stores.contents import LOOSE_S_MAX
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.database import Database
@@ -60,7 +62,10 @@ from antiphon.stores.vector_stores import VectorStores
 from antiphon.stores.workers import Workers
 from antiphon.telemetry import Counts, Telemetry, log_request
 from antiphon.tools.base import ServerTool
+from antiphon.tools.code_interpreter import CodeInterpreter
 from antiphon.tools.file_search import FileSearch
+from antiphon.tools.hosted_shell import HostedShell
+from antiphon.tools.hosting import Hosting
 from antiphon.tools.image_generation import ImageGeneration
 from antiphon.tools.mcp import McpServers
 from antiphon.tools.mcp_sessions import Sessions
@@ -144,6 +149,7 @@ async def opened(config: Config, drain: Drain) -> AsyncIterator[Services]:
         endings = [services.tasks.drain(drain.left_s()), worker.close(drain.left_s())]
         await asyncio.gather(*endings, *([working] if working is not None else []))
         await worker.leave()
+        await services.hosting.close()
         await catalog.close()
         await transport.close()
         await outside.blobs.close()
@@ -161,6 +167,8 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
     secret = settings.secret(config)
     database, workers, signals = outside.database, outside.workers, outside.signals
     files = Files(database, outside.blobs, clock, workers=workers)
+    containers = Containers(database, outside.blobs, clock, workers=workers)
+    hosting = _hosting(config, containers, files, new_id=new_id)
     queue = open_jobs(config, database, workers, signals=signals)
     parser = Parser(config.vector_stores.parsing)
     ingesting = _ingesting(config, catalog, outside, files=files, parser=parser, jobs=queue)
@@ -179,7 +187,7 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         sealer=Sealer(secret),
         limits=config.limits,
         timeouts=config.timeouts,
-        tools=_tools(config, catalog, outside, search=search, parser=parser),
+        tools=_tools(config, catalog, outside, search=search, parser=parser) | _code(hosting),
         attachments=_attachments(config, outside, files, parser=parser),
         strict=config.strict,
         compaction_prompt=config.compaction_prompt,
@@ -196,6 +204,8 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         files=files,
         uploads=Uploads(database, files, clock, limits=config.limits),
         parser=parser,
+        containers=containers,
+        hosting=hosting,
         batches=Batches(database),
         jobs=queue,
         vector_stores=ingesting.stores,
@@ -224,6 +234,18 @@ def _mcp(config: Config, outside: Outside) -> McpServers:
         config=config.mcp,
         connectors=config.connectors,
     )
+
+
+def _code(hosting: Hosting) -> dict[str, ServerTool]:
+    """The tools that run code."""
+    return {"code_interpreter": CodeInterpreter(hosting), "shell": HostedShell(hosting)}
+
+
+def _hosting(config: Config, containers: Containers, files: Files, *, new_id: NewId) -> Hosting:
+    """What runs code, or says why it does not."""
+    wanted = config.sandbox
+    sandbox = sandbox_factory(wanted.kind)(wanted) if wanted.enabled else None
+    return Hosting(sandbox, containers, files, config=wanted, clock=_clock(config), new_id=new_id)
 
 
 def _ingesting(
@@ -324,6 +346,7 @@ async def _work(services: Services, lanes: batches.Lanes) -> None:
         "clean_responses": lambda _: services.responses.fail_left_over(services.clock()),
         "clean_files": lambda _: services.files.clean(services.clock() - LOOSE_S_MAX),
         "clean_uploads": lambda _: services.uploads.clean(),
+        "clean_containers": lambda _: services.containers.clean(),
         "clean_answers": lambda _: services.idempotency.clean(services.clock()),
         "clean_jobs": lambda _: services.jobs.clean(done_kept_s=kept.done_kept_s, dead_kept_s=kept.dead_kept_s),
     }

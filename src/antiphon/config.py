@@ -23,6 +23,7 @@ from antiphon.addresses import is_address, is_database, is_loopback
 from antiphon.connectors import ConnectorConfig, McpConfig
 from antiphon.exchange import Timeouts
 from antiphon.guard import Guard
+from antiphon.hosted import SandboxConfig
 from antiphon.knowledge import FileSearchConfig, VectorStoresConfig
 from antiphon.limits import (
     COMPACTION_PROMPT,
@@ -180,6 +181,7 @@ class Config(Struct, frozen=True, kw_only=True):
     web_search: Annotated[WebSearchConfig, Meta(description="The tool `web_search`.")] = WebSearchConfig()
     image_generation: Annotated[ImageGenerationConfig, Meta(description="Images.")] = ImageGenerationConfig()
     tool_search: Annotated[ToolSearchConfig, Meta(description="The tool `tool_search`.")] = ToolSearchConfig()
+    sandbox: Annotated[SandboxConfig, Meta(description="Code that models write.")] = SandboxConfig()
     response_patience_s: Annotated[
         float,
         Meta(ge=0, description="How long a response waits for its host's rejection before its stream begins."),
@@ -201,10 +203,7 @@ class Config(Struct, frozen=True, kw_only=True):
     ] = "normal"
     secret_key: Annotated[
         str,
-        Meta(
-            description="Key of encrypted reasoning and compacted contexts; by default a random file in `data_dir`.",
-            extra=SECRET,
-        ),
+        Meta(description="Key of what clients get encrypted; by default a random file in `data_dir`.", extra=SECRET),
     ] = ""
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="Least severe log lines shown.")

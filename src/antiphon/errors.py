@@ -8,11 +8,12 @@ handler and the terminal event of a stream.
     |- InvalidRequest 400        |- Unauthenticated 401    |- RateLimited 429
     |  |- ContextTooLong         |- Forbidden 403          |- Internal 500
     |  |- Unsupported            |- NotFound 404           |- Upstream 502
-    |  `- ReplayMiss             |- MethodNotAllowed 405   |  |- UpstreamTimeout 504
-    |                            |- Conflict 409           |  |- UpstreamRejected (the host's own status)
+    |  |- RoomRefuses            |- MethodNotAllowed 405   |  |- UpstreamTimeout 504
+    |  `- ReplayMiss             |- Conflict 409           |  |- UpstreamRejected (the host's own status)
     |                            |                         |  `- McpRefused, McpGone
     |                            |- TooLarge 413           `- Unavailable 503
-    |                            `- RangeNotSatisfiable 416
+    |                            `- RangeNotSatisfiable 416   |- NoSandbox
+    |                                                         `- RoomLost
 """
 
 import re
@@ -64,6 +65,12 @@ class Unsupported(InvalidRequest):
     """A known feature that this server, or this model host, does not offer."""
 
     code = "unsupported_parameter"
+
+
+class RoomRefuses(InvalidRequest):
+    """A file cannot be put into a sandbox, or taken out."""
+
+    code = "sandbox_file"
 
 
 class ReplayMiss(InvalidRequest):
@@ -154,6 +161,18 @@ class Unavailable(ApiError):
 
     status = 503
     code = "service_unavailable"
+
+
+class NoSandbox(Unavailable):
+    """There is no sandbox on this machine, and nothing is run without one."""
+
+    code = "no_sandbox"
+
+
+class RoomLost(Unavailable):
+    """A sandbox is gone, with the interpreter in it."""
+
+    code = "sandbox_lost"
 
 
 class Upstream(ApiError):

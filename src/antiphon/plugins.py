@@ -1,11 +1,12 @@
-"""Providers, indexes and search providers by name: ours and those of installed packages come through one door.
+"""Providers, indexes, search providers and sandboxes by name: ours and other packages' come through one door.
 
 The door is an entry point. A package offers a dialect with `[project.entry-points."antiphon.providers"]`,
 `name = "package.module:factory"`. The factory is called with the `config.Host` to talk to and the `exchange.Transport`
 to send through. Those of `antiphon.indexes` are called with the server's `stores.database.Database` and a
 `knowledge.IndexConfig`, and return a `vectors.base.VectorIndex`; those of `antiphon.search_providers` with a
-`tools.web.base.Endpoint`, and return a `tools.web.base.SearchProvider`. Reading what is installed costs 40 ms, so it is
-done only for a name that is not ours.
+`tools.web.base.Endpoint`, and return a `tools.web.base.SearchProvider`; those of `antiphon.sandboxes` with a
+`hosted.SandboxConfig`, and return a `tools.sandbox.base.Sandbox`. Reading what is installed costs 40 ms, so it is done
+only for a name that is not ours.
 """
 
 import pkgutil
@@ -17,6 +18,7 @@ from antiphon.config import ConfigError
 PROVIDERS: Final = "antiphon.providers"
 INDEXES: Final = "antiphon.indexes"
 SEARCH_PROVIDERS: Final = "antiphon.search_providers"
+SANDBOXES: Final = "antiphon.sandboxes"
 BUILT_IN: Final = {
     PROVIDERS: {
         "chat_completions": "antiphon.models.chat_completions:ChatCompletions",
@@ -33,6 +35,7 @@ BUILT_IN: Final = {
         "searxng": "antiphon.tools.web.searxng:SearXNG",
         "tavily": "antiphon.tools.web.tavily:Tavily",
     },
+    SANDBOXES: {"kernel": "antiphon.tools.sandbox.kernel:KernelSandbox"},
 }
 """Our own entry points by group, as pyproject.toml declares them; known without reading the installed packages."""
 
@@ -50,6 +53,11 @@ def index_factory(name: str) -> Callable[..., Any]:
 def search_factory(name: str) -> Callable[..., Any]:
     """What makes search providers of the kind `name`. Raises `ConfigError`."""
     return _factory(SEARCH_PROVIDERS, name, "search provider")
+
+
+def sandbox_factory(kind: str) -> Callable[..., Any]:
+    """What makes sandboxes of this kind. Raises `ConfigError`."""
+    return _factory(SANDBOXES, kind, "sandbox")
 
 
 def _factory(group: str, name: str, what: str) -> Callable[..., Any]:

@@ -103,10 +103,15 @@ def upload_example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]
     return place, {"part_ids": [added]}, {}
 
 
+FORMS = {"/v1/files": form, "/v1alpha/file-processors/process": form, "/v1/images/edits": edit}
+
+
 def example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
     """A request to a route: its path, body and headers."""
     if "{vector_store_id}" in path or "vector-io" in path:
         return in_store(path, server)
+    if "{container_id}" in path:
+        return path.replace("{container_id}", server.post("/containers", {"name": "a"}).json["id"]), *form("one")
     if "{conversation_id}" in path:
         conversation = server.post("/conversations", {}).json["id"]
         body = {"items": [{"role": "user", "content": "Hi"}]} if path.endswith("items") else {"metadata": {"a": "b"}}
@@ -120,10 +125,8 @@ def example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
         return path, batch(server), {}
     if "{batch_id}" in path:
         return path.replace("{batch_id}", server.post("/batches", batch(server)).json["id"]), b"", {}
-    if path in ("/v1/files", "/v1alpha/file-processors/process"):
-        return path, *form("one")
-    if path == "/v1/images/edits":
-        return path, *edit("one")
+    if path in FORMS:
+        return path, *FORMS[path]("one")
     if "{upload_id}" in path:
         return upload_example(path, server)
     bodies: dict[str, Any] = {
@@ -137,6 +140,7 @@ def example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
         "/v1/responses/compact": RESPONSE,
         "/v1/responses/input_tokens": RESPONSE,
         "/v1/uploads": UPLOAD,
+        "/v1/containers": {"name": "a"},
         "/v1/conversations": {"items": [{"role": "user", "content": "Hi"}]},
         "/v1/vector_stores": {"name": "Papers", "embedding_model": ""},
     }

@@ -41,6 +41,7 @@ NO_UNIT_TEST = {
     "models/images.py": "tests/api/test_sdk_hosted_tools.py",
     "tools/image_generation.py": "tests/api/test_sdk_hosted_tools.py: what matters is what a host is asked",
     "limits.py": "a record; tests/api/test_limits.py tests each",
+    "hosted.py": "a record; tests/unit/test_config.py",
     "knowledge.py": "a record; tests/unit/test_config.py",
     "connectors.py": "records; tests/unit/test_config.py",
     "tools/mcp_client.py": "tests/unit/tools/test_mcp_sessions.py, over real servers",
@@ -57,6 +58,13 @@ NO_UNIT_TEST = {
     "engine/open_items.py": "tests/unit/engine/test_emit.py",
     "engine/writing.py": "tests/unit/engine/test_emit.py",
     "engine/context.py": "tests/unit/engine/test_prepare.py, test_dispatch.py",
+    "tools/sandbox/base.py": "records and protocols",
+    **{
+        f"tools/sandbox/{name}.py": "tests/contract/test_sandbox.py attacks them together"
+        for name in ("frames", "jail", "kernel", "launcher", "seccomp", "warden", "worker")
+    },
+    "tools/code_interpreter.py": "tests/api/test_sdk_code.py",
+    "tools/hosted_shell.py": "tests/api/test_sdk_code.py",
     "tools/base.py": "records and a protocol",
     "tools/offers.py": "tests/unit/tools/test_client.py",
     "engine/journal.py": "tests/unit/engine/test_emit.py shows streams again from it",

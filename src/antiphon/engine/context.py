@@ -25,10 +25,13 @@ from antiphon.wire.items import (
     ProgramOutput,
     Reasoning,
     ReasoningText,
+    ShellCall,
 )
 
 UNSERVED_ITEMS = (ConfigurationUpdate, Program, ProgramOutput)
 """Items without which the context would mean something else, and which this release cannot honour."""
+_CUT_OFF = FunctionCall | ShellCall
+"""Calls of the client's form that the model is not shown if they were never finished."""
 
 
 async def history_of(engine: Engine, owner: str, conversation: str | None, *, previous: str | None) -> list[Item]:
@@ -119,7 +122,7 @@ def for_model(engine: Engine, context: Sequence[Item]) -> list[Item]:
     """The context as the model is shown it: without calls that were cut off, and with what is sealed opened."""
     items: list[Item] = []
     for item in seen(context, engine.sealer):
-        if getattr(item, "status", None) == "incomplete" and (isinstance(item, FunctionCall) or served_as(item)):
+        if getattr(item, "status", None) == "incomplete" and (isinstance(item, _CUT_OFF) or served_as(item)):
             continue
         if isinstance(item, AdditionalTools):
             continue  # they are among the model's functions

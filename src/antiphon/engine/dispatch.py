@@ -77,10 +77,10 @@ async def _run(engine: Engine, call: Running, caller: Caller, *, again: bool) ->
         except Exception:
             log.exception("tool broke", extra={"tool": call.offer.kind})
             error = Internal("The server had an error while running it.")
-    item = tool.failed(call.item, error.message)
-    if item is None:
+    failed = tool.failed(call.item, error.message)
+    if failed is None:
         raise error
-    return Ended(item=item)
+    return failed if isinstance(failed, Ended) else Ended(item=failed)
 
 
 def preludes(

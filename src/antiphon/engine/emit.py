@@ -23,7 +23,7 @@ from antiphon.ids import child_id
 from antiphon.models.base import CallArguments, CallStart, Cited, Compacted, Finish, Function, Served, Text, Tokens
 from antiphon.models.base import Reasoning as ReasoningEvent
 from antiphon.models.base import Refusal as RefusalEvent
-from antiphon.tools.base import Offer, Place, ServerTools
+from antiphon.tools.base import Offer, Place, ServerTool, ServerTools
 from antiphon.tools.client import progress
 from antiphon.tools.offers import Loaded, kind_of, with_learned
 from antiphon.wire.calls import CLIENT_TOOL_SEARCH, TOOL_SEARCH, item_of
@@ -40,7 +40,17 @@ from antiphon.wire.events import (
     ResponseInProgress,
     ResponseQueued,
 )
-from antiphon.wire.items import ID_PREFIXES, Compaction, FunctionCall, Item, McpCall, Memory, Status
+from antiphon.wire.items import (
+    ID_PREFIXES,
+    CodeInterpreterCall,
+    Compaction,
+    FunctionCall,
+    Item,
+    McpCall,
+    Memory,
+    ShellCallOutput,
+    Status,
+)
 from antiphon.wire.responses import IncompleteDetails, Response, ResponseStatus, Usage
 from antiphon.wire.tools import Tool
 
@@ -215,7 +225,7 @@ class Emitter:
         # The other kinds say what they are only when whole: one that was cut off was never shown.
         if status != "completed":
             return
-        if call.offer is not None and call.kind in self._tools:
+        if call.offer is not None and call.offer.tool is not None and call.kind in self._tools:
             self._run(call, call.offer, out)
             return
         self._handed = True
@@ -286,17 +296,20 @@ class Emitter:
         self.fatal = self.fatal or tool.fatal(event.item)
         said = self._ledger.said
         for item in event.more:
-            self._append(item, out)
+            self._append(item, out, tool)
         self._ledger.said = said
         for item in (event.item, *event.more):
             self._learn(offer.kind, offer.tool, offer.index, item=item)
         self.steps += 1
 
-    def _append(self, item: Item, out: list[Event]) -> None:
+    def _append(self, item: Item, out: list[Event], tool: ServerTool | None = None) -> None:
         """An item that is there at once."""
         item = self._with_id(item)
         index = self._ledger.take_index()
-        self._ledger.add(index, item, out)
+        self._ledger.add(index, _blank(item) if tool else item, out)
+        if tool is not None:
+            place = Place(item_id=item.id or "", output_index=index, next_number=self._ledger.next)
+            out.extend(tool.followed(item, place))
         self._ledger.finish(index, item, out)
 
     def _with_id(self, item: Item) -> Item:
@@ -422,6 +435,10 @@ def _blank(item: Item) -> Item:
     """A call as it is announced: with its input still to come where a stream brings it."""
     if hasattr(item, "input"):
         return msgspec.structs.replace(item, input="")
+    if isinstance(item, ShellCallOutput):
+        return msgspec.structs.replace(item, output=[], status="in_progress")
+    if isinstance(item, CodeInterpreterCall):
+        return msgspec.structs.replace(item, code="")
     return msgspec.structs.replace(item, arguments="") if isinstance(item, McpCall) else item
 
 
@@ -432,6 +449,7 @@ _CALL_PREFIXES = {
     "image_generation": "ig",
     TOOL_SEARCH: "tsc",
     CLIENT_TOOL_SEARCH: "tsc",
+    "code_interpreter": "ci",
     "custom": "ctc",
     "local_shell": "lsh",
     "shell": "sh",

@@ -7,7 +7,7 @@ worker will end it.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from msgspec.structs import replace
@@ -21,6 +21,7 @@ from antiphon.engine.emit import Emitter
 from antiphon.engine.journal import Entry, NextCall, Started
 from antiphon.engine.run import Engine, Progress, Run
 from antiphon.engine.state import Outcome, decide
+from antiphon.engine.written_files import WrittenFileCiter, written_files
 from antiphon.errors import ApiError, ContextTooLong, RateLimited, Upstream
 from antiphon.models.base import Finish, ModelEvent, ModelRequest, ModelStream
 from antiphon.tools.offers import Loaded, choice_of, visible
@@ -98,10 +99,12 @@ async def _steps(
 
 async def _turn(emitter: Emitter, calls: "_Calls", last: list[Event]) -> AsyncGenerator[list[Event], None]:
     """One answer of the model's; the events of what it ends with are added to `last`."""
-    citer = calls.citer()
+    citers = calls.citers()
     async with aclosing(calls.batches()) as batches:
         async for said in batches:
-            batch = citer.feed(said) if citer else said
+            batch: Sequence[Entry] = said
+            for citer in citers:
+                batch = citer.feed(batch)
             events = emitter.feed(batch)
             if batch and isinstance(batch[-1], Finish):
                 last += events
@@ -184,11 +187,12 @@ class _Calls:
         async for batch in self._said(self._answer):
             yield batch
 
-    def citer(self) -> Citer | None:
-        """What finds the citations in the next turn; None where there can be none."""
+    def citers(self) -> list[Citer | WrittenFileCiter]:
+        """What finds the citations in the next turn; none where there can be none."""
         known = {**self._run.citable, **citable(self._emitter.output)}
         searches = any(offer.kind in ("file_search", "web_search") for offer in self._run.offers.values())
-        return Citer(known) if known or searches else None
+        written = {**self._run.written, **written_files(self._emitter.output)}
+        return [*([Citer(known)] if known or searches else []), *([WrittenFileCiter(written)] if written else [])]
 
     async def _first(self) -> ModelStream:
         """The first answer, begun. Long contexts are counted on a thread."""
@@ -220,7 +224,11 @@ class _Calls:
             choice = None
         most = run.response.max_tool_calls
         over = emitter.turns + 1 >= engine.limits.model_calls_max or (most is not None and emitter.ran >= most)
-        functions = tuple(offer.function for offer in seen.values() if not (over and offer.kind in engine.tools))
+        functions = tuple(
+            offer.function
+            for offer in seen.values()
+            if not (over and offer.tool is not None and offer.kind in engine.tools)
+        )
         limit = request.max_output_tokens
         return replace(
             request,

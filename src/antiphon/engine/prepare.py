@@ -18,6 +18,7 @@ from antiphon.engine.compact import (
 from antiphon.engine.context import UNSERVED_ITEMS, accepted, context_of, for_model, history_of, unserved
 from antiphon.engine.dispatch import preludes
 from antiphon.engine.run import Caller, Engine, Run
+from antiphon.engine.written_files import written_files
 from antiphon.errors import DECODE_ERRORS, InvalidRequest, NotFound, Unsupported, misfit
 from antiphon.ids import child_id
 from antiphon.models.base import Choice, ModelRequest
@@ -110,6 +111,7 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
             include=tuple(create.include or ()),
             citable=citable(context),
             loaded=brought,
+            written=written_files(context),
             preludes=preludes(engine.tools, tools, context, added=added),
             secrets=secrets,
             warnings=_warnings(create, left_out, strict=engine.strict),

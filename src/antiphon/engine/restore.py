@@ -17,6 +17,7 @@ from antiphon.engine.control import Control, Stop
 from antiphon.engine.dispatch import preludes
 from antiphon.engine.journal import Written
 from antiphon.engine.run import Engine, Progress, Run, emitter_of
+from antiphon.engine.written_files import written_files
 from antiphon.errors import ApiError
 from antiphon.exchange import Replay
 from antiphon.models.base import Access, ModelRequest
@@ -129,6 +130,7 @@ async def _with_context(engine: Engine, run: Run, stored: Kept) -> Run:
         offers=offered,
         loaded=brought,
         citable=citable(context),
+        written=written_files(context),
         preludes=preludes(engine.tools, run.response.tools, context, added=run.input),
         secrets=keys.secrets,
         access=access,

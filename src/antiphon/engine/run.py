@@ -14,6 +14,7 @@ from antiphon.engine.control import Control
 from antiphon.engine.emit import Emitter
 from antiphon.engine.journal import Announced, Written
 from antiphon.engine.seal import Sealer
+from antiphon.engine.written_files import WrittenFile
 from antiphon.ids import NewId
 from antiphon.limits import COMPACTION_PROMPT, Background, Limits, TimeoutsConfig
 from antiphon.models.base import Access, ModelRequest
@@ -87,9 +88,10 @@ class Run(Struct, frozen=True, kw_only=True):
     `response` is the response as it stands when it begins. `input` is what this request adds to the context, completed
     with ids. `access` is how the host is asked. `warnings` name what was not obeyed. A context of more tokens than
     `compact_threshold` is compacted before the model answers; with `compact_only`, it is in any case, and not answered.
-    `include` names what its events show beside the usual; `citable` is what earlier searches returned.
-    `loaded` is what the context brings beside the request's tools, and is among `offers`; `preludes` is what the
-    server's tools do before the model is asked, `secrets` what they may be told and nobody else.
+    `include` names what its events show beside the usual; `citable` is what earlier searches returned, `written` what
+    earlier calls of code wrote, by path. `loaded` is what the context brings beside the request's tools, and is among
+    `offers`; `preludes` is what the server's tools do before the model is asked, `secrets` what they may be told and
+    nobody else.
     """
 
     response: Response
@@ -106,6 +108,7 @@ class Run(Struct, frozen=True, kw_only=True):
     loaded: Loaded = Loaded()
     secrets: Mapping[int, Mapping[str, Any]] = MappingProxyType({})
     citable: Annotations = MappingProxyType({})
+    written: Mapping[str, WrittenFile] = MappingProxyType({})
     warnings: tuple[str, ...] = ()
     compact_threshold: int | None = None
     compact_only: bool = False

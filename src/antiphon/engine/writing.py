@@ -107,10 +107,8 @@ class Writing:
         """An annotation of the text so far."""
         item, part = self._part("text", "", out)
         end = part.written.tell()
-        of_page = event.annotation["type"] == "url_citation"
-        annotation = event.annotation | (
-            {"start_index": end - event.chars, "end_index": end} if of_page else {"index": end}
-        )
+        place = {"start_index": end - event.chars, "end_index": end} if event.chars else {"index": end}
+        annotation = event.annotation | place
         part.annotations.append(annotation)
         where: PartPlace = {"output_index": item.output_index, "item_id": item.id, "content_index": part.index}
         index = len(part.annotations) - 1

@@ -160,7 +160,7 @@ class Finish(Struct, frozen=True, tag="finish", array_like=True):
 class Cited(Struct, frozen=True, tag="cited", array_like=True):
     """A citation at the end of the text so far: an annotation of OpenAI's, but for its place. No provider sends it.
 
-    Of a page's, the last `chars` characters of the text are the link.
+    The last `chars` characters of the text are what cites; 0: nothing in the text does.
     """
 
     annotation: dict[str, Any]

@@ -15,6 +15,7 @@ from antiphon.models.base import Access, Function
 from antiphon.wire.calls import Answer, Call, Made
 from antiphon.wire.events import Event
 from antiphon.wire.items import (
+    CodeInterpreterCall,
     FileSearchCall,
     ImageGenerationCall,
     Item,
@@ -160,7 +161,11 @@ class ServerTool:
         """Why the response cannot go on after an item that has ended so, or ""."""
         return ""
 
-    def failed(self, item: Any, message: str) -> Item | None:
+    def followed(self, item: Item, place: Place) -> Iterator[Event]:
+        """What is told of one of the items that follow a call, between its announcement and its end."""
+        return iter(())
+
+    def failed(self, item: Any, message: str) -> Item | Ended | None:
         """The item of a call that failed, with what the model is told of it; None: the response cannot go on."""
         raise NotImplementedError
 
@@ -188,6 +193,7 @@ class ServerTool:
 ServerTools = Mapping[str, ServerTool]
 """The tools that the server runs, by the `type` of their declaration."""
 SERVED_ITEMS: Mapping[type, str] = {
+    CodeInterpreterCall: "code_interpreter",
     FileSearchCall: "file_search",
     McpListTools: "mcp",
     McpApprovalRequest: "mcp",

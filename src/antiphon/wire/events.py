@@ -199,6 +199,50 @@ class ShellCommandDone(Event, kw_only=True, tag_field="type", tag="response.shel
     command: str
 
 
+class ShellOutputDelta(ItemEvent, kw_only=True, tag_field="type", tag="response.shell_call_output_content.delta"):
+    """More of what a shell command printed: `stdout`, `stderr` or both."""
+
+    command_index: int
+    delta: dict[str, str]
+
+
+class ShellOutputDone(ItemEvent, kw_only=True, tag_field="type", tag="response.shell_call_output_content.done"):
+    """The whole output of a shell command."""
+
+    command_index: int
+    output: list[dict[str, Any]]
+
+
+class CodeInterpreterInProgress(
+    ItemEvent, kw_only=True, tag_field="type", tag="response.code_interpreter_call.in_progress"
+):
+    """A call of the code interpreter begins."""
+
+
+class CodeDelta(ItemEvent, kw_only=True, tag_field="type", tag="response.code_interpreter_call_code.delta"):
+    """More of the code."""
+
+    delta: str
+
+
+class CodeDone(ItemEvent, kw_only=True, tag_field="type", tag="response.code_interpreter_call_code.done"):
+    """The whole code."""
+
+    code: str
+
+
+class CodeInterpreterInterpreting(
+    ItemEvent, kw_only=True, tag_field="type", tag="response.code_interpreter_call.interpreting"
+):
+    """The code is run."""
+
+
+class CodeInterpreterCompleted(
+    ItemEvent, kw_only=True, tag_field="type", tag="response.code_interpreter_call.completed"
+):
+    """The code has been run."""
+
+
 class FileSearchInProgress(ItemEvent, kw_only=True, tag_field="type", tag="response.file_search_call.in_progress"):
     """A search begins."""
 

@@ -277,6 +277,7 @@ class ShellCall(Sparse, kw_only=True, tag_field="type", tag="shell_call"):
     environment: dict[str, Any] | None = None
     status: Status | None = None
     caller: dict[str, Any] | None = None
+    memory: "Memory | None" = None
 
 
 class ShellCallOutput(Sparse, kw_only=True, tag_field="type", tag="shell_call_output"):
@@ -338,6 +339,7 @@ class Memory(Sparse, kw_only=True):
     """What a model did and saw of a call that the server ran: kept with the item, and shown to no client.
 
     `turn` tells the model calls of one response apart. Without `output`, what the item itself says is told again.
+    `files` are those that code wrote: path -> id.
     """
 
     call_id: str = ""
@@ -345,6 +347,7 @@ class Memory(Sparse, kw_only=True):
     arguments: str = ""
     output: str | list[InputPart] | None = None
     turn: int = 0
+    files: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class FileSearchCall(Sparse, kw_only=True, tag_field="type", tag="file_search_call"):
@@ -385,13 +388,14 @@ class ImageGenerationCall(Sparse, kw_only=True, tag_field="type", tag="image_gen
 
 
 class CodeInterpreterCall(Sparse, kw_only=True, tag_field="type", tag="code_interpreter_call"):
-    """Code that was run in a container."""
+    """Code that was run in a container. `outputs` are always kept, and shown to a client that asks for them."""
 
     id: Id | None = None
     code: str | None = None
     container_id: str
     outputs: list[dict[str, Any]] | None = None
     status: Literal["in_progress", "completed", "incomplete", "interpreting", "failed"] | None = None
+    memory: Memory | None = None
 
 
 class McpListTools(Sparse, kw_only=True, tag_field="type", tag="mcp_list_tools"):

@@ -6,12 +6,14 @@ from typing import Any
 from msgspec.structs import replace
 
 from antiphon.wire.items import (
+    CodeInterpreterCall,
     FileSearchCall,
     ImageGenerationCall,
     Item,
     McpApprovalRequest,
     McpCall,
     McpListTools,
+    ShellCall,
     ToolSearchCall,
     WebSearchCall,
 )
@@ -20,6 +22,7 @@ from antiphon.wire.responses import Includable
 RESULTS: Includable = "file_search_call.results"
 WEB_RESULTS: Includable = "web_search_call.results"
 WEB_SOURCES: Includable = "web_search_call.action.sources"
+OUTPUTS: Includable = "code_interpreter_call.outputs"
 
 
 def shown(item: Item, include: Collection[str]) -> Item:
@@ -33,7 +36,9 @@ def shown(item: Item, include: Collection[str]) -> Item:
             if action and WEB_SOURCES not in include:
                 action = {name: value for name, value in action.items() if name != "sources"}
             return replace(item, action=action, results=results, memory=None)
-        case ImageGenerationCall() | ToolSearchCall() | McpListTools() | McpCall() | McpApprovalRequest():
+        case CodeInterpreterCall():
+            return replace(item, outputs=item.outputs if OUTPUTS in include else None, memory=None)
+        case ShellCall() | ImageGenerationCall() | ToolSearchCall() | McpListTools() | McpCall() | McpApprovalRequest():
             return replace(item, memory=None)
         case _:
             return item

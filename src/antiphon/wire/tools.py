@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from antiphon.wire.base import Sparse
+from antiphon.wire.containers import FILE_IDS_MAX, MemoryLimit
 from antiphon.wire.search import Filter, RankingOptions
 
 Callers = list[Literal["direct", "programmatic"]]
@@ -211,6 +212,32 @@ class ToolSearchTool(Sparse, kw_only=True, tag_field="type", tag="tool_search"):
     parameters: dict[str, Any] | None = None
 
 
+class ContainerAuto(Sparse, kw_only=True, tag_field="type", tag="container_auto"):
+    """A container that is made for the request, with copies of uploaded files."""
+
+    file_ids: Annotated[list[str], Meta(max_length=FILE_IDS_MAX)] | None = None
+    memory_limit: MemoryLimit | None = None
+    network_policy: dict[str, Any] | None = None
+    skills: Annotated[list[Any], Meta(max_length=0)] | None = None
+
+
+class ContainerReference(Struct, tag_field="type", tag="container_reference"):
+    """A container that is there already."""
+
+    container_id: str
+
+
+class InterpreterAuto(ContainerAuto, kw_only=True, tag_field="type", tag="auto"):
+    """The same, as the code interpreter names it."""
+
+
+class CodeInterpreterTool(Sparse, kw_only=True, tag_field="type", tag="code_interpreter"):
+    """Lets the model run Python in a container; the server runs it."""
+
+    container: str | InterpreterAuto
+    allowed_callers: Callers | None = None
+
+
 Tool = (
     FunctionTool
     | CustomTool
@@ -228,11 +255,11 @@ Tool = (
     | WebSearchPreviewTool2025
     | ImageGenerationTool
     | ToolSearchTool
+    | CodeInterpreterTool
 )
 
 UNSERVED_TOOLS = frozenset(
     {
-        "code_interpreter",
         "programmatic_tool_calling",
     }
 )
@@ -311,6 +338,10 @@ class ChooseImageGeneration(Struct, tag_field="type", tag="image_generation"):
     """The model must make an image."""
 
 
+class ChooseCodeInterpreter(Struct, tag_field="type", tag="code_interpreter"):
+    """The model must run code."""
+
+
 ToolChoice = (
     ChoiceMode
     | ChooseFunction
@@ -328,4 +359,5 @@ ToolChoice = (
     | ChooseWebSearchPreview
     | ChooseWebSearchPreview2025
     | ChooseImageGeneration
+    | ChooseCodeInterpreter
 )

@@ -92,7 +92,7 @@ async def test_a_wrong_request_is_refused_naming_the_parameter(bench, body, kind
     assert refused.value.param == param
 
 
-@pytest.mark.parametrize("tool", ["web_search", "code_interpreter", "image_generation"])
+@pytest.mark.parametrize("tool", ["web_search", "image_generation"])
 async def test_a_tool_that_is_not_served_is_named(bench, tool):
     with pytest.raises(Unsupported, match=repr(tool)):
         await bench().prepared(input="hi", tools=[{"type": tool}])
