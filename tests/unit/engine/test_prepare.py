@@ -76,7 +76,7 @@ def output(call_id: str) -> dict[str, str]:
             "input[0].content[0]",
         ),
         ({"tools": [{"type": "web_search"}]}, Unsupported, "tools[0].type"),
-        ({"tools": [FUNCTION, {"type": "code_interpreter"}]}, Unsupported, "tools[1].type"),
+        ({"tools": [FUNCTION, {"type": "programmatic_tool_calling"}]}, Unsupported, "tools[1].type"),
         ({"tools": [{"type": "novelty"}]}, InvalidRequest, "tools[0].type"),
         ({"tools": [{"type": "function"}]}, InvalidRequest, "tools[0].name"),
         ({"tools": [FUNCTION, FUNCTION]}, InvalidRequest, "tools[1]"),
