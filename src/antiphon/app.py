@@ -18,7 +18,7 @@ from antiphon.api.services import Services
 from antiphon.api.sse import KeepAlive
 from antiphon.api.tasks import Tasks
 from antiphon.clock import Clock, replay_clock, system_clock
-from antiphon.config import Config, ConfigError, HostConfig
+from antiphon.config import Config, ConfigError, HostConfig, ModelConfig
 from antiphon.drain import Drain
 from antiphon.egress import LiveTransport
 from antiphon.engine import batches, jobs
@@ -36,6 +36,7 @@ from antiphon.models.catalog import Catalog, catalog_of
 from antiphon.models.embedding import embed
 from antiphon.models.reranking import rerank
 from antiphon.models.tokens import tokenizer
+from antiphon.replay.library import RecordedHost
 from antiphon.replay.llama_stack import NumberedIds
 from antiphon.replay.transport import ReplayOptions, ReplayTransport, open_transport
 from antiphon.stores.batches import Batches
@@ -358,5 +359,11 @@ def _with_recorded_hosts(config: Config, transport: Transport) -> Config:
     if config.mode != "replay" or not isinstance(transport, ReplayTransport):
         return config
     named = {name: host for name, host in config.hosts.items() if not host.origin}
-    recorded = {each.name: HostConfig(base_url=each.base_url) for each in transport.hosts()}
+    recorded = {each.name: HostConfig(base_url=each.base_url, models=_embedding(each)) for each in transport.hosts()}
     return replace(config, hosts=recorded | named)
+
+
+def _embedding(recorded: RecordedHost) -> dict[str, ModelConfig]:
+    """A recorded host's embedding models: its own list does not say that they are."""
+    models = [model for model in recorded.models if model.kind == "embedding"]
+    return {model.id: ModelConfig(kind=model.kind, dimension=model.dimension) for model in models}

@@ -343,7 +343,6 @@ class Emitter:
         self.turn, self._fault = Turn(finish=None), None
         self._ledger.said = self._served = self._handed = False
         self.turns += 1
-        self.steps += not event.broken
 
     def _tokens(self, event: Tokens, _out: list[Event]) -> None:
         self._usage = event.usage()

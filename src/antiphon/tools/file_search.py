@@ -5,13 +5,14 @@ to cite stands there too. A citation's marker is taken out of the answer by `eng
 """
 
 import asyncio
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
-from antiphon.errors import InvalidRequest
+from antiphon.errors import InvalidRequest, NotFound
 from antiphon.knowledge import FileSearchConfig
 from antiphon.models.base import Access, Function
 from antiphon.models.tokens import count_text
@@ -59,10 +60,14 @@ class FileSearch(ServerTool):
         return [Offer(function=function, kind="file_search", name=config.name, tool=tool, index=index)]
 
     async def check(self, tool: FileSearchTool, caller: Caller, at: str) -> None:
-        """Raises `NotFound` for a store that is not there."""
+        """Raises `NotFound` for a store that is not there, and `InvalidRequest` for one that has expired."""
         _check_weights(tool.ranking_options, f"{at}.ranking_options")
-        for store in tool.vector_store_ids:
-            await self._search.check(caller.owner, store)
+        for number, store in enumerate(tool.vector_store_ids):
+            try:
+                await self._search.check(caller.owner, store)
+            except (NotFound, InvalidRequest) as error:
+                param = f"{at}.vector_store_ids[{number}]"
+                raise type(error)(error.message, param=param, code=error.code) from error
 
     def seen(self, item: FileSearchCall) -> tuple[Call, Answer]:
         """The call and its results, in the words of the templates."""
@@ -118,8 +123,9 @@ class FileSearch(ServerTool):
         count = tool.max_num_results or RESULTS_COUNT
         ranking = ranking_of(tool.ranking_options)
         wanted = Wanted(queries=tuple(item.queries), count=count, filters=tool.filters, ranking=ranking)
+        stores = dict.fromkeys(tool.vector_store_ids)
         found = await asyncio.gather(
-            *(self._search.search(caller.owner, store, wanted, access=caller.access) for store in tool.vector_store_ids)
+            *(self._search.search(caller.owner, store, wanted, access=caller.access) for store in stores)
         )
         best = sorted((hit for hits in found for hit in hits), key=lambda hit: -hit.score)[:count]
         return Ended(item=replace(item, status="completed", results=[_result(hit) for hit in best]))
@@ -157,7 +163,8 @@ def _result(hit: Hit) -> dict[str, Any]:
         "score": hit.score,
         "text": hit.chunk.piece.text,
     }
-    return result if hit.similarity is None else result | {"similarity": hit.similarity}
+    hidden = {"similarity": hit.similarity, "tokens": hit.chunk.piece.tokens or None}
+    return result | {key: value for key, value in hidden.items() if value is not None}
 
 
 def _inverse_distance(similarity: float | None) -> float | None:
@@ -178,11 +185,17 @@ def _attributes(result: dict[str, Any]) -> dict[str, Any]:
     counted = {key: int(value) if _is_whole(value) else value for key, value in given.items()}
     kept: dict[str, Any] = {
         "document_id": result.get("file_id", ""),
-        "token_count": float(count_text(str(result.get("text", "")))),
-        "metadata_token_count": float(count_text(str(counted | filename))),
+        "token_count": float(result.get("tokens") or _tokens(str(result.get("text", "")))),
+        "metadata_token_count": float(_tokens(str(counted | filename))),
     }
     shown = {key: float(value) if type(value) is int else value for key, value in given.items()}
     return shown | filename | kept
+
+
+@functools.lru_cache(maxsize=1024)
+def _tokens(text: str) -> int:
+    """Counting is slow, and the same files are found again and again."""
+    return count_text(text)
 
 
 def _is_whole(value: object) -> bool:

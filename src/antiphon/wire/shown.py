@@ -20,4 +20,4 @@ def shown(item: Item, include: Collection[str]) -> Item:
 
 
 def _result(result: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in result.items() if key != "similarity"}
+    return {key: value for key, value in result.items() if key not in ("similarity", "tokens")}

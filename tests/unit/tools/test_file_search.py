@@ -2,7 +2,7 @@
 
 import pytest
 
-from antiphon.errors import InvalidRequest
+from antiphon.errors import InvalidRequest, NotFound
 from antiphon.knowledge import FileSearchConfig
 from antiphon.models.base import NO_ACCESS
 from antiphon.testing.tool import scripted_search
@@ -47,6 +47,13 @@ async def test_the_best_hits_of_all_stores_are_the_results():
         "score": 0.9,
         "text": "x",
     }
+
+
+async def test_a_store_that_is_named_twice_is_searched_once():
+    served = scripted_search(a=[("file-1", 0.9, "x")])
+    (offer,) = offers([FileSearchTool(vector_store_ids=["a", "a"])], {"file_search": served}).values()
+    item, _ = served.begun(made('{"query": "q"}'), offer)
+    assert len((await served.run(item, offer, CALLER)).item.results) == 1
 
 
 def test_what_a_model_is_told_is_what_llama_stack_tells_it():
@@ -96,6 +103,13 @@ def test_a_template_with_an_unknown_field_is_refused(template):
 def test_a_search_whose_results_were_not_kept_says_so():
     _, answer = scripted_search().seen(FileSearchCall(id="fs_1", queries=["q"]))
     assert answer.output == "The results of this search were not kept."
+
+
+async def test_a_store_that_is_not_there_is_named():
+    tool = FileSearchTool(vector_store_ids=["a", "b"])
+    with pytest.raises(NotFound, match="'b'") as refused:
+        await scripted_search(a=[]).check(tool, CALLER, "tools[3]")
+    assert refused.value.param == "tools[3].vector_store_ids[1]"
 
 
 async def test_weights_that_weigh_nothing_are_refused():
