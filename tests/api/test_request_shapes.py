@@ -11,6 +11,7 @@ from antiphon.testing.host import Call, Host, Reply
 from antiphon.testing.server import Server
 
 SHAPES = Path(__file__).with_name("shapes")
+KEY = {"X-LlamaStack-Provider-Data": json.dumps({"tavily_search_api_key": "mine"})}  # Codex offers web search unasked
 PATCH = "*** Begin Patch\n*** Update File: a\n*** End Patch"
 CALLS = [
     Call(name="exec_command", id="call_1", arguments='{"cmd": "make test"}'),
@@ -28,7 +29,7 @@ def shape(name: str, **changes: Any) -> dict[str, Any]:
 
 def sent(server: Server, body: dict[str, Any]) -> rules.Stream:
     """The stream that answers it."""
-    got = server.post("/responses", body)
+    got = server.post("/responses", body, KEY)
     assert got.status == 200, got.body
     return rules.check(got.body)
 
@@ -107,9 +108,16 @@ def test_codex_refers_to_stored_items_where_the_server_stores(server: Server, mo
 def test_codex_is_told_that_an_unstored_item_cannot_be_referred_to(server: Server, model: Host) -> None:
     first = sent(server, shape("codex"))
 
-    got = server.post("/responses", shape("codex", input=[{"type": "item_reference", "id": first.items[0]["id"]}]))
+    got = server.post("/responses", shape("codex", input=[{"type": "item_reference", "id": first.items[0]["id"]}]), KEY)
 
     assert (got.status, got.json["error"]["code"]) == (404, "item_not_found")
+
+
+def test_codex_is_told_what_its_web_search_needs(server: Server, host: Host) -> None:
+    got = server.post("/responses", shape("codex"))
+
+    assert (got.status, got.json["error"]["code"]) == (400, "web_search_not_configured")
+    assert not host.calls
 
 
 def test_codex_compacts_its_transcript(server: Server, model: Host) -> None:
