@@ -6,10 +6,10 @@ from typing import Any
 import openai
 import pytest
 from agents import Agent, HostedMCPTool, OpenAIResponsesModel, RunConfig, Runner, function_tool
-from mcp_server import McpHost
 
 from antiphon.testing.host import Call, Host, Reply
 from antiphon.testing.server import Server, running
+from mcp_server import McpHost
 
 MODEL = "scripted/scripted-model"
 QUIET = RunConfig(tracing_disabled=True)

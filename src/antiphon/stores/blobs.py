@@ -9,6 +9,7 @@ import errno
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from io import FileIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -166,15 +167,21 @@ async def in_chunks(pieces: AsyncIterator[bytes], size: int) -> AsyncGenerator[b
     """The same bytes in chunks of at least `size`, except for the last, which may be of any size but empty."""
     gathered: list[bytes] = []
     held = 0
-    try:
-        async for piece in pieces:
-            gathered.append(piece)
-            held += len(piece)
-            if held >= size:
-                yield b"".join(gathered)
-                gathered, held = [], 0
-        if held:
+    async for piece in pieces:
+        gathered.append(piece)
+        held += len(piece)
+        if held >= size:
             yield b"".join(gathered)
+            gathered, held = [], 0
+    if held:
+        yield b"".join(gathered)
+
+
+@asynccontextmanager
+async def read_through(pieces: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
+    """The bytes, for somebody who may not want all of them: where they come from is closed at the end."""
+    try:
+        yield pieces
     finally:
         if isinstance(pieces, AsyncGenerator):
             await pieces.aclose()

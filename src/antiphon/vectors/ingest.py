@@ -23,7 +23,7 @@ from antiphon.exchange import NO_REPLAY, Replay
 from antiphon.ids import child_id, random_id
 from antiphon.knowledge import VectorStoresConfig
 from antiphon.models.base import Access
-from antiphon.stores.blobs import CHUNK_BYTES, in_chunks
+from antiphon.stores.blobs import read_through
 from antiphon.stores.files import Files
 from antiphon.stores.jobs import Job, Jobs, NewJob, pause_after
 from antiphon.stores.signals import Signals, Waiting
@@ -230,7 +230,7 @@ class _Filling:
             source = await self._ingesting.uploads.read(self._target.owner, self._target.file)
         except NotFound as error:
             raise Refused(FILE_GONE.code, FILE_GONE.message) from error
-        async with contextlib.aclosing(in_chunks(source, CHUNK_BYTES)) as pieces:
+        async with read_through(source) as pieces:
             async for piece in pieces:
                 yield piece
 

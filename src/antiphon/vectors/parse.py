@@ -13,7 +13,7 @@ import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Final
@@ -21,7 +21,7 @@ from typing import IO, Final
 import msgspec
 
 from antiphon.knowledge import ParsingConfig
-from antiphon.stores.blobs import CHUNK_BYTES, in_chunks
+from antiphon.stores.blobs import CHUNK_BYTES, in_chunks, read_through
 from antiphon.vectors.base import Block, Document
 from antiphon.vectors.reader import Refusal, Task
 from antiphon.vectors.readers.refused import Bounds, Refused
@@ -75,8 +75,8 @@ async def _spooled(source: AsyncIterator[bytes], bytes_max: int) -> AsyncIterato
     """A file without a name, which goes with the last process that has it open."""
     with tempfile.TemporaryFile() as file:
         size = 0
-        async with aclosing(in_chunks(source, CHUNK_BYTES)) as pieces:
-            async for piece in pieces:
+        async with read_through(source) as pieces:
+            async for piece in in_chunks(pieces, CHUNK_BYTES):
                 size += len(piece)
                 if size > bytes_max:
                     message = f"The file is larger than the {bytes_max} bytes that are read of a file."
