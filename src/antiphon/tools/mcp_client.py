@@ -73,12 +73,15 @@ class Session:
         self._http.older = older
         self._task = asyncio.create_task(self._live(older=older))
         try:
-            await asyncio.wait({self._opened, self._task}, return_when=asyncio.FIRST_COMPLETED)
+            ends: set[asyncio.Future[Any]] = {self._opened, self._task, self._http.failed}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             await self.close()
             raise
-        if self._task.done():
-            raise self._reason()
+        if not self._opened.done() or self._task.done():
+            reason = self._reason()
+            await self.close()
+            raise reason
 
     async def list_tools(self, most: int) -> list[Mapping[str, Any]]:
         """At least the first `most` tools, if there are so many, as the server describes them. Raises as `call`."""

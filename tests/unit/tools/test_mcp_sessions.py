@@ -138,6 +138,30 @@ async def test_a_server_that_misbehaves_is_refused_and_can_be_tried_again(mcp, o
         assert refused.value.http_status == status
 
 
+class Deaf:
+    """A transport that loses all messages but the first."""
+
+    def __init__(self, transport):
+        self._transport = transport
+        self._posted = 0
+
+    async def send(self, outgoing):
+        self._posted += outgoing.method == "POST"
+        if outgoing.method == "POST" and self._posted > 1:
+            raise UpstreamTimeout("The server did not answer in time.")
+        return await self._transport.send(outgoing)
+
+
+async def test_a_session_whose_beginning_is_lost_is_given_up_at_once(mcp):
+    transport = LiveTransport(guard=Guard(LOOPBACK))
+    sessions = Sessions(Deaf(transport), TIMES, McpConfig())
+    async with asyncio.timeout(10):
+        with pytest.raises(UpstreamTimeout):
+            await sessions.open(KEY, server(mcp, "/sse"))
+    await sessions.close(KEY[0])
+    await transport.close()
+
+
 async def test_nobody_there_and_nobody_allowed(mcp, opened):
     with pytest.raises(Upstream, match="Connection refused"):
         await opened().open(KEY, Server(url="http://127.0.0.1:1/mcp", headers={}, guarded=True))
