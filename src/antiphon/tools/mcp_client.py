@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import httpx2
 import msgspec
@@ -40,6 +40,8 @@ log = logging.getLogger("antiphon.tools")
 
 _PAGES_MAX = 100
 _ERROR_BYTES_MAX = 64 * 1024
+_GOODBYE_S: Final = 2.0
+"""How long a server may take to hear that nobody listens any more."""
 _MESSAGE_CHARS_MAX = 1000
 _HTTP_REFUSED = -32099
 """Our code for an HTTP status in the clothes of a JSON-RPC error; of the range that is left to implementations."""
@@ -95,10 +97,8 @@ class Session:
         """Ends the session. Never raises."""
         self._leaving.set()
         if self._task is not None:
-            _, late = await asyncio.wait({self._task}, timeout=2.0)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait({self._task}, timeout=_GOODBYE_S)
+            await _ended(self._task)
 
     # ------------------------------------------------------------ inside
 
@@ -156,8 +156,7 @@ class Session:
         except (ValidationError, ValueError) as error:
             raise McpRefused(-32700, "The server answered with something that the protocol does not know.") from error
         finally:
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
+            await _ended(asking)
 
     def _reason(self) -> ApiError:
         """Why the session ended."""
@@ -176,6 +175,14 @@ class Session:
             return UpstreamTimeout("The server did not answer in time.")
         log.info("MCP session ended", extra={"exception": repr(error)})
         return McpGone("The server ended the session.")
+
+
+async def _ended(task: asyncio.Future[Any]) -> None:
+    """Cancels it. The SDK may want to tell the server, which may take nothing any more: that is not waited for long."""
+    task.cancel()
+    await asyncio.wait({task}, timeout=_GOODBYE_S)
+    if task.done() and not task.cancelled():
+        task.exception()  # somebody has looked
 
 
 def speaks_otherwise(error: ApiError) -> bool:

@@ -17,7 +17,7 @@ from mcp_server import TOKEN, McpHost
 
 LOOPBACK = FetchConfig(ports=(), allowed_networks=("127.0.0.0/8",))
 KEY = ("resp_1", 0)
-TIMES = Timeouts(connect_s=2, first_byte_s=0.5, idle_s=5)
+TIMES = Timeouts(connect_s=2, first_byte_s=2, idle_s=5)
 
 
 @pytest.fixture(scope="module")
