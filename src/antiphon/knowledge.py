@@ -59,9 +59,12 @@ class SearchConfig(Struct, frozen=True, kw_only=True):
         "hybrid"
     )
     fusion: Annotated[
-        Literal["rrf", "weighted"],
-        Meta(description="How `hybrid` joins the two: by ranks (`rrf`), or by scores (`weighted`)."),
-    ] = "rrf"
+        Literal["adaptive", "rrf", "weighted"],
+        Meta(
+            description="How `hybrid` joins the two: by scores and by how well words found anything (`adaptive`), by"
+            " ranks (`rrf`), or by scores alone (`weighted`)."
+        ),
+    ] = "adaptive"
     candidates: Annotated[
         int, Meta(ge=1, description="Either way looks at so many chunks for each that is wanted, and at 50 at least.")
     ] = 5

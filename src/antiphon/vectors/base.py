@@ -148,12 +148,13 @@ class Ranking(Struct, frozen=True, kw_only=True):
     """How hits are found and ordered. Scores are 0 to 1; those below `score_threshold` are left out.
 
     `mode` None: as the server is configured. `fusion` joins the two lists of a hybrid search: by reciprocal ranks
-    (`rrf`, with the constant `rrf_k`), or by scores, of which those of vectors weigh `vector_weight` (0 to 1).
+    (`rrf`, with the constant `rrf_k`), or by scores (`weighted`; or `adaptive`, which trusts words as far as they have
+    found anything). Vectors weigh `vector_weight` (0 to 1); of `adaptive`, it is what holds before that.
     `reranker` names a model that orders the best hits anew; "" is none, and None again as the server is configured.
     """
 
     mode: Literal["semantic", "keyword", "hybrid"] | None = None
-    fusion: Literal["rrf", "weighted"] | None = None
+    fusion: Literal["adaptive", "rrf", "weighted"] | None = None
     rrf_k: float = 60.0
     vector_weight: float = 0.5
     score_threshold: float = 0.0

@@ -6,10 +6,13 @@ All scores are 0 to 1, and none but a fused one depends on what else was found:
   press all that embedding models give into the upper half.
 - A dot product x above 0 is x / (1 + x), a squared distance d is 1 / (1 + d).
 - bm25 is x / (x + 4): half for one rare word among a few thousand chunks.
+- `adaptive`: the weighted mean of how both ways place a chunk between the best and what is as good as not found, so
+  that the first of both ways has 1. How much words weigh is decided for each query, by how well they found anything.
 - `rrf`: the reciprocal ranks, weighted, so that the first of both lists has 1 and the first of only one its weight.
 - `weighted`: the weighted mean of both ways' scores, 0 for the way that did not find it.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
@@ -18,12 +21,17 @@ from msgspec import Struct
 from antiphon.errors import InvalidRequest
 from antiphon.knowledge import SearchConfig
 from antiphon.vectors.base import Match, Ranking
+from antiphon.vectors.words import words as words_of
 
 Mode = Literal["semantic", "keyword", "hybrid"]
 Place = tuple[str, int]
 """A file and a chunk's number."""
 
 BM25_HALF: Final = 4.0
+_PRESENT: Final = 3.0
+_TELLING: Final = 1.0
+_DOUBT: Final = 2.8
+"""Fitted on half of the questions of `bench/quality`, and checked on the others: docs/quality.md."""
 
 
 class Ranked(Struct, frozen=True):
@@ -75,8 +83,47 @@ def keyword_score(raw: float) -> float:
     return above / (above + BM25_HALF)
 
 
+def lean(query: str, bm25: float, text: str) -> float:
+    """How far a query's words are to be trusted more than its meaning: the logarithm of the odds.
+
+    `text` is what words find first, with this `bm25`. A name or an error's code is found whole, and its words are rare:
+    lean on words. A question in words of its own is found in part, by words that say little: lean on meaning.
+    """
+    asked = set(words_of(query))
+    if not asked:
+        return -_DOUBT
+    present = len(asked & set(words_of(text))) / len(asked)
+    return _PRESENT * present + _TELLING * bm25 / len(asked) - _DOUBT
+
+
+def adapted(meaning: Sequence[Ranked], words: Sequence[Ranked], ranking: Ranking, *, lean: float) -> list[Ranked]:
+    """Two ways' results for one query as one list, the best first, by scores and by how far words are trusted.
+
+    Of the cosine, what counts is where it lies between the best and the last of the list: models differ in what they
+    give to texts that have nothing to do with each other. bm25 has a true zero. A chunk that words did not find may be
+    one that their list had no room for: it counts as the last of it.
+    """
+    towards_meaning = ranking.vector_weight
+    towards_words = (1 - ranking.vector_weight) * math.exp(lean)
+    weight = towards_meaning / (towards_meaning + towards_words)
+    near = _between(meaning, min((each.score for each in meaning), default=0.0))
+    found = _between([Ranked(each.match, each.match.score) for each in words], 0.0)
+    cut = len(words) >= len(meaning)
+    missed = min(found.values(), default=0.0) if cut else 0.0
+    known = {each.place: each for each in [*words, *meaning]}
+    joined = (
+        Ranked(
+            each.match,
+            min(1.0, weight * near.get(place, 0.0) + (1 - weight) * found.get(place, missed)),
+            each.similarity,
+        )
+        for place, each in known.items()
+    )
+    return sorted(joined, key=_order)
+
+
 def fused(meaning: Sequence[Ranked], words: Sequence[Ranked], ranking: Ranking, *, fusion: str) -> list[Ranked]:
-    """Two ways' results for one query as one list, the best first."""
+    """Two ways' results for one query as one list, the best first, by ranks or by scores."""
     value = _by_score if fusion == "weighted" else _by_rank
     weights = (ranking.vector_weight, 1 - ranking.vector_weight)
     scores: dict[Place, float] = {}
@@ -106,6 +153,12 @@ def reranked(candidates: Sequence[Ranked], scores: Sequence[float]) -> list[Rank
     """Candidates with a rerank model's scores, which are cut at 0 and 1."""
     pairs = zip(candidates, scores, strict=True)
     return [Ranked(each.match, min(1.0, max(0.0, score)), each.similarity) for each, score in pairs]
+
+
+def _between(results: Sequence[Ranked], least: float) -> dict[Place, float]:
+    """Where scores lie between the least (0) and the best (1)."""
+    span = max((each.score for each in results), default=least) - least
+    return {each.place: (each.score - least) / span if span > 0 else 1.0 for each in results}
 
 
 def _order(ranked: Ranked) -> tuple[float, float, str, int]:

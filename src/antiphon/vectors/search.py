@@ -14,7 +14,7 @@ from antiphon.models.base import Access
 from antiphon.stores.vector_stores import FileFacts, StoreView
 from antiphon.vectors.base import Among, Chunk, Hit, Key, Metric, Ranking, VectorIndex, Wanted
 from antiphon.vectors.filters import allows
-from antiphon.vectors.ranking import Mode, Ranked, best, by_meaning, by_words, fused, mode_of, reranked
+from antiphon.vectors.ranking import Mode, Ranked, adapted, best, by_meaning, by_words, fused, lean, mode_of, reranked
 from antiphon.wire.search import Filter
 
 
@@ -127,12 +127,20 @@ class Search:
             return await self._by_words(question, queries)
         if question.mode == "semantic":
             return await self._by_meaning(question, queries, access)
-        # The first asks a host: what the second does, it does meanwhile.
-        meaning, words = await asyncio.gather(
-            self._by_meaning(question, queries, access), self._by_words(question, queries)
-        )
         fusion = question.ranking.fusion or self._config.fusion
-        return [fused(*ways, question.ranking, fusion=fusion) for ways in zip(meaning, words, strict=True)]
+        if fusion != "adaptive":
+            # The first asks a host: what the second does, it does meanwhile.
+            meaning, words = await asyncio.gather(
+                self._by_meaning(question, queries, access), self._by_words(question, queries)
+            )
+            return [fused(*ways, question.ranking, fusion=fusion) for ways in zip(meaning, words, strict=True)]
+        meaning, judged = await asyncio.gather(
+            self._by_meaning(question, queries, access), self._judged(question, queries)
+        )
+        return [
+            adapted(near, words, question.ranking, lean=trust)
+            for near, (words, trust) in zip(meaning, judged, strict=True)
+        ]
 
     async def _by_meaning(self, question: _Question, queries: Sequence[str], access: Access) -> list[list[Ranked]]:
         vectors = await self._embed(question.model, queries, dimension=question.key.dimension, access=access)
@@ -144,6 +152,18 @@ class Search:
         count, among = question.count, question.among
         found = [question.index.keyword(question.key, query, count=count, among=among) for query in queries]
         return [by_words(matches) for matches in await _all(found)]
+
+    async def _judged(self, question: _Question, queries: Sequence[str]) -> list[tuple[list[Ranked], float]]:
+        """What words find, and how far they are to be trusted: by the text of the best."""
+        results = await self._by_words(question, queries)
+        first = [ranked[0].match for ranked in results if ranked]
+        texts = iter(await question.index.fetch(question.key, first))
+
+        def trust(query: str, ranked: Sequence[Ranked]) -> float:
+            chunk = next(texts) if ranked else None
+            return lean(query, ranked[0].match.score, chunk.piece.text) if chunk is not None else 0.0
+
+        return [(ranked, trust(query, ranked)) for query, ranked in zip(queries, results, strict=True)]
 
     async def _anew(
         self, question: _Question, model: str, results: Mapping[str, Sequence[Ranked]], *, access: Access

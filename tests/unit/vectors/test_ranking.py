@@ -6,11 +6,13 @@ from antiphon.errors import InvalidRequest
 from antiphon.knowledge import SearchConfig
 from antiphon.vectors.base import Match, Ranking
 from antiphon.vectors.ranking import (
+    adapted,
     best,
     by_meaning,
     by_words,
     fused,
     keyword_score,
+    lean,
     mode_of,
     reranked,
     semantic_score,
@@ -83,6 +85,54 @@ def test_weights_of_0_and_1_leave_one_way():
     meaning, words = by_meaning([match("a", 0.8)], "cosine"), by_words([match("b", 4.0)])
     assert fused(meaning, words, Ranking(vector_weight=1), fusion="rrf")[0].match.file_id == "a"
     assert fused(meaning, words, Ranking(vector_weight=0), fusion="rrf")[0].match.file_id == "b"
+
+
+def test_a_name_that_is_found_whole_leans_on_words_and_a_question_that_is_not_on_meaning():
+    name = lean("ERR_COPY_17", 12.0, "It ends with ERR_COPY_17 then.")
+    question = lean("How do I clone a folder?", 3.0, "How do I bind my own calendar?")
+    assert name > 0 > question
+    assert lean("", 0.0, "any text") < 0
+
+
+def test_the_more_of_a_query_is_found_and_the_rarer_the_more_words_are_trusted():
+    present = [lean("one two three four", 4.0, text) for text in ("one", "one two", "one two three four")]
+    assert present == sorted(set(present))
+    assert lean("one two", 4.0, "one") > lean("one two", 2.0, "one")
+
+
+def test_adapted_to_the_query_either_way_may_decide():
+    meaning = by_meaning([match("a", 0.8), match("b", 0.3), match("c", 0.2)], "cosine")
+    words = by_words([match("b", 8.0), match("a", 2.0)])
+    assert files(adapted(meaning, words, Ranking(), lean=2.0)) == ["b", "a", "c"]
+    assert files(adapted(meaning, words, Ranking(), lean=-2.0)) == ["a", "b", "c"]
+    assert files(adapted(meaning, words, Ranking(vector_weight=0.0), lean=-2.0)) == ["b", "a", "c"]
+    assert files(adapted(meaning, words, Ranking(vector_weight=1.0), lean=2.0)) == ["a", "b", "c"]
+
+
+def test_adapted_scores_lie_between_0_and_1_and_the_first_of_both_ways_has_1():
+    ranked = adapted(
+        by_meaning([match("a", 0.8), match("b", 0.3)], "cosine"), by_words([match("a", 8.0)]), Ranking(), lean=0
+    )
+    assert [(each.match.file_id, each.score, each.similarity) for each in ranked] == [("a", 1.0, 0.8), ("b", 0.0, 0.3)]
+    assert [each.score for each in adapted([], by_words([match("a", 8.0)]), Ranking(), lean=0.0)] == [0.5]
+    assert adapted([], [], Ranking(), lean=0.0) == []
+
+
+def test_how_high_a_model_s_cosines_lie_does_not_move_the_adapted_order():
+    low = [match("a", 0.6), match("b", 0.5), match("c", 0.1)]
+    high = [match(each.file_id, 0.8 + each.score / 10) for each in low]
+    words = by_words([match("c", 5.0), match("b", 4.0)])
+    results = [adapted(by_meaning(each, "cosine"), words, Ranking(), lean=0.0) for each in (low, high)]
+    scores = [[(each.match.file_id, round(each.score, 6)) for each in ranked] for ranked in results]
+    assert scores[0] == scores[1]
+
+
+def test_what_a_full_list_of_words_had_no_room_for_counts_as_its_last():
+    meaning = by_meaning([match("a", 0.8), match("b", 0.3)], "cosine")
+    full = adapted(meaning, by_words([match("b", 8.0), match("c", 6.0)]), Ranking(), lean=0.0)
+    assert {each.match.file_id: each.score for each in full} == pytest.approx({"a": 0.875, "b": 0.5, "c": 0.375})
+    short = adapted(meaning, by_words([match("b", 8.0)]), Ranking(), lean=0.0)
+    assert {each.match.file_id: each.score for each in short} == pytest.approx({"a": 0.5, "b": 0.5})
 
 
 def test_of_several_queries_the_best_score_of_a_chunk_counts_once():
