@@ -95,7 +95,7 @@ class Store:
     async def view(self, owner, id):
         return self.view_
 
-    async def embed(self, model, texts, access):
+    async def embed(self, model, texts, *, dimension, access):
         windows = [self.encoder.windows(text, place, whole=False)[0] for place, text in enumerate(texts)]
         return [row.astype("<f4").tobytes() for row in normalized(joined(self.encoder.run(windows), windows))]
 
