@@ -105,7 +105,7 @@ async def search():
     database = open_sqlite(None)
     await migrate(database, migrations())
     index, store = EmbeddedIndex(database, IndexConfig()), Store()
-    vectors = await store.embed("minilm", list(PASSAGES.values()), NO_ACCESS)
+    vectors = await store.embed("minilm", list(PASSAGES.values()), dimension=384, access=NO_ACCESS)
     for (name, text), vector in zip(PASSAGES.items(), vectors, strict=True):
         piece = Piece(text=text, start=0, end=len(text))
         chunk = Chunk(id=name, number=0, piece=piece, vector=vector)
