@@ -4,6 +4,7 @@
 #   make serve            a server on http://127.0.0.1:8321/v1          (make serve ARGS="--port 9000")
 #   make test             all tests                                     (make test ARGS="-k conversations")
 #   make test-old-client  the official client's tests, with the client of October 2025 (openai 2.5.0)
+#   make test-clients     agent frameworks drive it: openai-agents, langgraph, pydantic-ai, llama-stack-client, Vercel's AI SDK
 #   make check            lint, format, types, who may import whom, size
 #   make bench            CPU per request and per event, as a ratio to the model host alone
 #   make crash            kills processes under load, and looks at what is left (make crash ARGS="--postgres --kills 100")
@@ -52,6 +53,9 @@ test: $(READY)
 test-old-client: $(READY)
 	@.ci/test-old-client
 
+test-clients: $(READY)
+	@.ci/test-clients
+
 check: $(READY)
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
@@ -71,10 +75,16 @@ docs: $(READY)
 demo-recording: $(READY)
 	@$(BIN)/python scripts/record_demo.py
 
+COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --no-header --no-emit-index-url \
+	--no-emit-find-links --upgrade
+
+# llama-stack-client asks for Python 3.12, uses nothing of it, and wants much that its agents do without: hence --no-deps.
 lock: $(READY)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --no-emit-index-url \
-		--no-emit-find-links --upgrade --group dev pyproject.toml --output-file requirements.lock
+	@$(COMPILE) --universal --group dev pyproject.toml --output-file requirements.lock
+	@$(COMPILE) --universal pyproject.toml tests/clients/requirements.in --output-file requirements-clients.lock
+	@echo "llama-stack-client>=0.7" | $(COMPILE) --python-version 3.12 --no-deps - >> requirements-clients.lock
+	@cd tests/clients/vercel && npm update --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
 
 clean:
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	@rm -rf .venv tests/clients/vercel/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

@@ -73,7 +73,7 @@ class Store:
         """The store, whoever asks."""
         return self._view
 
-    async def embed(self, model: str, texts: Sequence[str], access: Access) -> list[bytes]:  # noqa: ARG002
+    async def embed(self, model: str, texts: Sequence[str], *, dimension: int, access: Access) -> list[bytes]:  # noqa: ARG002
         """A vector that was made before."""
         return [random.choice(self.vectors) for _ in texts]
 

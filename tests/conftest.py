@@ -1,5 +1,6 @@
 """What all tests share: the folder beside the repository, a scripted host, and no way out of this machine."""
 
+import asyncio
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from antiphon.testing.host import Host
 
 if TYPE_CHECKING:
     from antiphon.testing.server import Server
+    from antiphon.tools.sandbox.kernel import KernelSandbox
     from postgres_server import PostgresServer
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "", None)
@@ -66,6 +68,21 @@ def postgres_url(postgres: "PostgresServer") -> Iterator[str]:
     postgres.drop(url)
 
 
+@pytest.fixture(scope="session")
+def kernel_sandbox() -> "KernelSandbox":
+    """The sandbox of this machine's kernel."""
+    from antiphon.hosted import SandboxConfig
+    from antiphon.tools.sandbox.base import NoSandbox
+    from antiphon.tools.sandbox.kernel import KernelSandbox
+
+    sandbox = KernelSandbox(SandboxConfig())
+    try:
+        asyncio.run(sandbox.check())
+    except NoSandbox as none:
+        pytest.skip(f"nothing can be run in a sandbox here, and nothing is run without one: {none.message}")
+    return sandbox
+
+
 @pytest.fixture
 def host(session_host: Host) -> Host:
     """A scripted host without script and memory."""
@@ -76,7 +93,8 @@ def host(session_host: Host) -> Host:
 def scripted(host: Host) -> dict[str, Any]:
     """Settings of an Antiphon in front of the shared host, named `scripted`."""
     able = {"files": True, "strict_tools": True}
-    return {"hosts": {"scripted": {"base_url": host.url, "preset": "custom", "quirks": able}}}
+    hosts = {"scripted": {"base_url": host.url, "preset": "custom", "quirks": able}}
+    return {"hosts": hosts, "sandbox": {"enabled": True}}
 
 
 @pytest.fixture(scope="session")

@@ -105,7 +105,7 @@ class Vectors:
             self._path.write_bytes(msgspec.msgpack.encode(self._kept))
         return [self._kept[_digest(text)] for text in texts]
 
-    async def embed(self, model: str, texts: Sequence[str], access: Access) -> list[bytes]:  # noqa: ARG002
+    async def embed(self, model: str, texts: Sequence[str], *, dimension: int, access: Access) -> list[bytes]:  # noqa: ARG002
         """As the search calls it."""
         return await self.of(texts)
 

@@ -18,7 +18,7 @@ from antiphon.api.services import Services
 from antiphon.api.sse import KeepAlive
 from antiphon.api.tasks import Tasks
 from antiphon.clock import Clock, replay_clock, system_clock
-from antiphon.config import Config, ConfigError, HostConfig
+from antiphon.config import Config, ConfigError, HostConfig, ModelConfig
 from antiphon.drain import Drain
 from antiphon.egress import LiveTransport
 from antiphon.engine import batches, jobs
@@ -27,20 +27,24 @@ from antiphon.engine.background import Worker
 from antiphon.engine.jobs import Recurring, performing
 from antiphon.engine.run import Engine
 from antiphon.engine.seal import Sealer
-from antiphon.exchange import Transport
+from antiphon.exchange import Timeouts, Transport
 from antiphon.fetch import Fetcher
 from antiphon.guard import Guard
-from antiphon.ids import random_id, replayable_ids
+from antiphon.ids import NewId, random_id, replayable_ids
 from antiphon.models.base import Access
 from antiphon.models.catalog import Catalog, catalog_of
 from antiphon.models.embedding import embed
 from antiphon.models.reranking import rerank
 from antiphon.models.tokens import tokenizer
+from antiphon.plugins import sandbox_factory
+from antiphon.replay.library import RecordedHost
 from antiphon.replay.llama_stack import NumberedIds
 from antiphon.replay.transport import ReplayOptions, ReplayTransport, open_transport
+from antiphon.stores.approvals import Approvals
 from antiphon.stores.batches import Batches
 from antiphon.stores.blobs import BlobOptions, Blobs, open_blobs
 from antiphon.stores.completions import Completions
+from antiphon.stores.containers import Containers
 from antiphon.stores.contents import LOOSE_S_MAX
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.database import Database
@@ -57,25 +61,40 @@ from antiphon.stores.vector_files import VectorFiles
 from antiphon.stores.vector_stores import VectorStores
 from antiphon.stores.workers import Workers
 from antiphon.telemetry import Counts, Telemetry, log_request
+from antiphon.tools.base import ServerTool
+from antiphon.tools.code_interpreter import CodeInterpreter
 from antiphon.tools.file_search import FileSearch
+from antiphon.tools.hosted_shell import HostedShell
+from antiphon.tools.hosting import Hosting
+from antiphon.tools.image_generation import ImageGeneration
+from antiphon.tools.mcp import McpServers
+from antiphon.tools.mcp_sessions import Sessions
+from antiphon.tools.tool_search import ToolSearch
+from antiphon.tools.web.pages import Pages
+from antiphon.tools.web_search import WebSearch, open_providers
 from antiphon.vectors import ingest
 from antiphon.vectors.base import Document, Piece, VectorIndex
 from antiphon.vectors.chunk import pieces
-from antiphon.vectors.ingest import Embed, Ingesting
+from antiphon.vectors.ingest import Ingesting
 from antiphon.vectors.opening import default_index, open_indexes
 from antiphon.vectors.parse import Parser
-from antiphon.vectors.search import Search
+from antiphon.vectors.search import Embed, Search
 from antiphon.wire.chunking import ChunkingStrategyRequestParam, as_cut
+from antiphon.wire.tools import WEB_SEARCH
 
 log = logging.getLogger("antiphon.app")
 
 
 class Outside(Struct, frozen=True, kw_only=True):
-    """What a process shares with others, and the announcement of its own end."""
+    """What a process shares with others, and the announcement of its own end.
+
+    `live` is the transport that nothing is recorded of.
+    """
 
     database: Database
     blobs: Blobs
     transport: Transport
+    live: Transport
     workers: Workers
     signals: Signals
     indexes: Mapping[str, VectorIndex]
@@ -108,6 +127,7 @@ async def opened(config: Config, drain: Drain) -> AsyncIterator[Services]:
         database=database,
         blobs=_blobs(config),
         transport=transport,
+        live=live,
         workers=workers,
         signals=signals,
         indexes=indexes,
@@ -129,6 +149,7 @@ async def opened(config: Config, drain: Drain) -> AsyncIterator[Services]:
         endings = [services.tasks.drain(drain.left_s()), worker.close(drain.left_s())]
         await asyncio.gather(*endings, *([working] if working is not None else []))
         await worker.leave()
+        await services.hosting.close()
         await catalog.close()
         await transport.close()
         await outside.blobs.close()
@@ -146,6 +167,8 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
     secret = settings.secret(config)
     database, workers, signals = outside.database, outside.workers, outside.signals
     files = Files(database, outside.blobs, clock, workers=workers)
+    containers = Containers(database, outside.blobs, clock, workers=workers)
+    hosting = _hosting(config, containers, files, new_id=new_id)
     queue = open_jobs(config, database, workers, signals=signals)
     parser = Parser(config.vector_stores.parsing)
     ingesting = _ingesting(config, catalog, outside, files=files, parser=parser, jobs=queue)
@@ -164,7 +187,7 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         sealer=Sealer(secret),
         limits=config.limits,
         timeouts=config.timeouts,
-        tools={"file_search": FileSearch(search, config.file_search)},
+        tools=_tools(config, catalog, outside, search=search, parser=parser) | _code(hosting),
         attachments=_attachments(config, outside, files, parser=parser),
         strict=config.strict,
         compaction_prompt=config.compaction_prompt,
@@ -181,6 +204,8 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         files=files,
         uploads=Uploads(database, files, clock, limits=config.limits),
         parser=parser,
+        containers=containers,
+        hosting=hosting,
         batches=Batches(database),
         jobs=queue,
         vector_stores=ingesting.stores,
@@ -196,6 +221,31 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         ready=partial(_missing, outside, catalog),
         telemetry=Telemetry(Counts(), log_request),
     )
+
+
+def _mcp(config: Config, outside: Outside) -> McpServers:
+    """The tool `mcp`. What it says to servers is no model traffic: it is neither recorded nor replayed."""
+    given = config.timeouts
+    timeouts = Timeouts(connect_s=given.connect_s, first_byte_s=given.tool_s, idle_s=given.idle_s)
+    return McpServers(
+        Sessions(outside.live, timeouts, config.mcp),
+        Approvals(outside.database, _clock(config)),
+        Guard(config.fetch),
+        config=config.mcp,
+        connectors=config.connectors,
+    )
+
+
+def _code(hosting: Hosting) -> dict[str, ServerTool]:
+    """The tools that run code."""
+    return {"code_interpreter": CodeInterpreter(hosting), "shell": HostedShell(hosting)}
+
+
+def _hosting(config: Config, containers: Containers, files: Files, *, new_id: NewId) -> Hosting:
+    """What runs code, or says why it does not."""
+    wanted = config.sandbox
+    sandbox = sandbox_factory(wanted.kind)(wanted) if wanted.enabled else None
+    return Hosting(sandbox, containers, files, config=wanted, clock=_clock(config), new_id=new_id)
 
 
 def _ingesting(
@@ -242,6 +292,24 @@ async def _missing(outside: Outside, catalog: Catalog) -> list[str]:
     return [] if any(host.health.status != "Error" for host in hosts) else ["no model host answers: see /v1/providers"]
 
 
+def _tools(
+    config: Config, catalog: Catalog, outside: Outside, *, search: Search, parser: Parser
+) -> dict[str, ServerTool]:
+    """The tools that the server runs, by the `type` of their declaration."""
+    searching, replaying = config.web_search, config.mode == "replay"
+    opens = searching.pages if searching.pages is not None else config.fetch.enabled and config.mode == "live"
+    fetcher = Fetcher(outside.transport, Guard(config.fetch))
+    pages = Pages(fetcher, parser, chars_max=searching.page_chars_max) if opens else None
+    web_search = WebSearch(open_providers(searching, outside.transport, replaying=replaying), pages, searching)
+    return {
+        "file_search": FileSearch(search, config.file_search),
+        "mcp": _mcp(config, outside),
+        "image_generation": ImageGeneration(catalog, config.image_generation),
+        "tool_search": ToolSearch(config.tool_search),
+        **dict.fromkeys(WEB_SEARCH, web_search),
+    }
+
+
 async def _work_until_told(services: Services) -> None:
     """Works until the end is announced, and lets the lines of batches that are under way then end."""
     lanes = batches.Lanes(services.telemetry.live, services.config.batches)
@@ -278,6 +346,7 @@ async def _work(services: Services, lanes: batches.Lanes) -> None:
         "clean_responses": lambda _: services.responses.fail_left_over(services.clock()),
         "clean_files": lambda _: services.files.clean(services.clock() - LOOSE_S_MAX),
         "clean_uploads": lambda _: services.uploads.clean(),
+        "clean_containers": lambda _: services.containers.clean(),
         "clean_answers": lambda _: services.idempotency.clean(services.clock()),
         "clean_jobs": lambda _: services.jobs.clean(done_kept_s=kept.done_kept_s, dead_kept_s=kept.dead_kept_s),
     }
@@ -315,7 +384,7 @@ def _search(config: Config, catalog: Catalog, ingesting: Ingesting) -> Search:
         ingesting.stores,
         ingesting.indexes,
         config.vector_stores.search,
-        embed=lambda model, texts, access: embed(catalog, model, texts, access=access),
+        embed=_embed(catalog),
         rerank=lambda model, query, documents, access: rerank(
             catalog, model, query, documents=documents, access=access
         ),
@@ -358,5 +427,11 @@ def _with_recorded_hosts(config: Config, transport: Transport) -> Config:
     if config.mode != "replay" or not isinstance(transport, ReplayTransport):
         return config
     named = {name: host for name, host in config.hosts.items() if not host.origin}
-    recorded = {each.name: HostConfig(base_url=each.base_url) for each in transport.hosts()}
+    recorded = {each.name: HostConfig(base_url=each.base_url, models=_embedding(each)) for each in transport.hosts()}
     return replace(config, hosts=recorded | named)
+
+
+def _embedding(recorded: RecordedHost) -> dict[str, ModelConfig]:
+    """A recorded host's embedding models: its own list does not say that they are."""
+    models = [model for model in recorded.models if model.kind == "embedding"]
+    return {model.id: ModelConfig(kind=model.kind, dimension=model.dimension) for model in models}

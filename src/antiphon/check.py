@@ -11,6 +11,7 @@ from antiphon.egress import LiveTransport
 from antiphon.errors import ApiError
 from antiphon.models.base import NO_ACCESS, Provider
 from antiphon.models.catalog import catalog_of
+from antiphon.plugins import sandbox_factory
 from antiphon.settings import masked
 from antiphon.stores.migrate import migrations, versions
 from antiphon.stores.opening import open_database
@@ -72,6 +73,18 @@ async def _reach(host: Host, provider: Provider) -> Reached:
         models = f"{len(found)} model{'' if len(found) == 1 else 's'}"
         return Reached(host=host.name, state="OK", detail=f"{url}, {models}, {took_ms:.0f} ms.{missing}")
     return Reached(host=host.name, state="ABSENT" if host.probed else "ERROR", detail=detail)
+
+
+async def reach_sandbox(config: Config) -> Reached:
+    """Runs something in the sandbox that is configured, if there is one."""
+    named = config.sandbox
+    if not named.enabled:
+        return Reached(host="sandbox", state="ABSENT", detail="no code is run: 'sandbox.enabled' is not set.")
+    try:
+        await sandbox_factory(named.kind)(named).check()
+    except ApiError as error:
+        return Reached(host="sandbox", state="ERROR", detail=error.message)
+    return Reached(host="sandbox", state="OK", detail=f"{named.kind}: code is run in it.")
 
 
 async def reach_database(config: Config) -> Reached:

@@ -110,10 +110,11 @@ def check(args: argparse.Namespace) -> int:
     print(json.dumps(config.effective(settings), indent=2))
     if args.offline:
         return OK
-    from antiphon.check import reach, reach_database  # heavy: the HTTP client
+    from antiphon.check import reach, reach_database, reach_sandbox  # heavy: the HTTP client
 
     reports = asyncio.run(reach(settings))
     stored = [asyncio.run(reach_database(settings))] if settings.database_url else []
+    stored += [asyncio.run(reach_sandbox(settings))] if settings.sandbox.enabled else []
     print()
     for report in stored + reports:
         print(report)

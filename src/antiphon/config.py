@@ -7,7 +7,6 @@ Hosts that the environment names by itself (`OPENAI_API_KEY`, `OLLAMA_HOST`, ...
 """
 
 import contextlib
-import ipaddress
 import os
 import re
 import secrets
@@ -20,8 +19,11 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from antiphon.addresses import is_address, is_database, is_loopback
+from antiphon.connectors import ConnectorConfig, McpConfig
 from antiphon.exchange import Timeouts
 from antiphon.guard import Guard
+from antiphon.hosted import SandboxConfig
 from antiphon.knowledge import FileSearchConfig, VectorStoresConfig
 from antiphon.limits import (
     COMPACTION_PROMPT,
@@ -48,9 +50,10 @@ from antiphon.settings import (
     variables,
     with_variables,
 )
+from antiphon.tooling import ImageGenerationConfig, ToolSearchConfig, WebSearchConfig, with_searches, wrong_searches
 
 Mode = Literal["live", "record", "replay", "record-if-missing"]
-Kind = Literal["llm", "embedding", "rerank"]
+Kind = Literal["llm", "embedding", "rerank", "image"]
 Seconds = Annotated[float, Meta(gt=0)]
 
 
@@ -159,16 +162,12 @@ class Config(Struct, frozen=True, kw_only=True):
     allow_unauthenticated: Annotated[
         bool, Meta(description="Allow `host` to be reachable from other machines although nobody must log in.")
     ] = False
-    hosts: Annotated[dict[str, HostConfig], Meta(description="Model hosts by name.")] = msgspec.field(
-        default_factory=dict
-    )
+    hosts: Annotated[dict[str, HostConfig], Meta(description="Model hosts by name.")] = {}
     find_hosts: Annotated[bool, Meta(description="Find model hosts from the environment.")] = True
     default_host: Annotated[
         str, Meta(description="Host that is asked for a bare model name that no host is known to have.")
     ] = ""
-    aliases: Annotated[dict[str, str], Meta(description="Other names for models: alias = `host/model`.")] = (
-        msgspec.field(default_factory=dict)
-    )
+    aliases: Annotated[dict[str, str], Meta(description="Other names for models: alias = `host/model`.")] = {}
     limits: Annotated[Limits, Meta(description="How much of everything.")] = Limits()
     fetch: Annotated[FetchConfig, Meta(description="URLs in requests.")] = FetchConfig()
     background: Annotated[Background, Meta(description="Runs that outlive their request.")] = Background()
@@ -177,6 +176,12 @@ class Config(Struct, frozen=True, kw_only=True):
     batches: Annotated[BatchesConfig, Meta(description="Batches of requests.")] = BatchesConfig()
     vector_stores: Annotated[VectorStoresConfig, Meta(description="Vector stores.")] = VectorStoresConfig()
     file_search: Annotated[FileSearchConfig, Meta(description="The tool `file_search`.")] = FileSearchConfig()
+    mcp: Annotated[McpConfig, Meta(description="The tool `mcp`.")] = McpConfig()
+    connectors: Annotated[dict[str, ConnectorConfig], Meta(description="MCP servers by name.")] = {}
+    web_search: Annotated[WebSearchConfig, Meta(description="The tool `web_search`.")] = WebSearchConfig()
+    image_generation: Annotated[ImageGenerationConfig, Meta(description="Images.")] = ImageGenerationConfig()
+    tool_search: Annotated[ToolSearchConfig, Meta(description="The tool `tool_search`.")] = ToolSearchConfig()
+    sandbox: Annotated[SandboxConfig, Meta(description="Code that models write.")] = SandboxConfig()
     response_patience_s: Annotated[
         float,
         Meta(ge=0, description="How long a response waits for its host's rejection before its stream begins."),
@@ -198,10 +203,7 @@ class Config(Struct, frozen=True, kw_only=True):
     ] = "normal"
     secret_key: Annotated[
         str,
-        Meta(
-            description="Key of encrypted reasoning and compacted contexts; by default a random file in `data_dir`.",
-            extra=SECRET,
-        ),
+        Meta(description="Key of what clients get encrypted; by default a random file in `data_dir`.", extra=SECRET),
     ] = ""
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="Least severe log lines shown.")
@@ -315,6 +317,7 @@ def _completed(config: Config, environ: Mapping[str, str]) -> Config:
         configured = {name: _filled(name, given, environ) for name, given in configured.items()}
         for name, host in found.items():
             configured.setdefault(name, host)
+        config = msgspec.structs.replace(config, web_search=with_searches(config.web_search, environ))
     base = environ.get("XDG_DATA_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".local" / "share")
     return msgspec.structs.replace(
         config,
@@ -415,7 +418,7 @@ def _host(config: Config, name: str, given: HostConfig) -> Host:
 
 def _wrong(config: Config) -> Iterator[str]:
     """Settings that are of the right type and wrong all the same."""
-    if not config.allow_unauthenticated and not _loopback(config.host):
+    if not config.allow_unauthenticated and not is_loopback(config.host):
         yield (
             f"host: {config.host} can be reached from other machines, and nobody would have to log in. Listen on"
             " 127.0.0.1, or set `allow_unauthenticated` (--allow-unauthenticated) if the network itself is protected."
@@ -427,6 +430,7 @@ def _wrong(config: Config) -> Iterator[str]:
         yield f"fetch.allowed_networks: {error}."
     for name, given in config.hosts.items():
         yield from _wrong_host(f"hosts.{name}", name, given)
+    yield from wrong_searches(config.web_search)
     # A replaying server learns of hosts from its recordings as well.
     if config.default_host and config.default_host not in config.hosts and config.mode != "replay":
         yield f"default_host: there is no host {config.default_host!r}.{suggestion(config.default_host, config.hosts)}"
@@ -439,7 +443,7 @@ def _wrong_state(config: Config) -> Iterator[str]:
     if config.workers > 1 and config.recordings:
         what = "recordings belong to one process" if config.mode == "live" else f"mode {config.mode!r} is for one"
         yield f"workers: {config.workers} processes cannot record or replay: {what}; use 1, or no `recordings`."
-    if config.database_url and not _is_database(config.database_url):
+    if config.database_url and not is_database(config.database_url):
         beginning = config.database_url.partition(":")[0][:20]
         yield f"database_url: expected postgresql://user:password@host/name, got what begins with {beginning!r}."
     if config.blobs_url and not re.match(r"file:///|s3://[^/?]+", config.blobs_url):
@@ -458,7 +462,7 @@ def _wrong_host(at: str, name: str, given: HostConfig) -> Iterator[str]:
     url = given.base_url or preset.base_url
     if not url:
         yield f"{at}.base_url: is needed, since the preset {preset.name!r} has no address of its own."
-    elif not _is_address(_address(url, preset)):
+    elif not is_address(_address(url, preset)):
         yield f"{at}.base_url: expected an address such as http://127.0.0.1:8000/v1 or file:///folder, got {url!r}."
     known = Quirks.__struct_fields__
     for quirk in given.quirks:
@@ -469,31 +473,3 @@ def _wrong_host(at: str, name: str, given: HostConfig) -> Iterator[str]:
         Quirks, {key: value for key, value in given.quirks.items() if key in known}, f"{at}.quirks", problems=problems
     )
     yield from problems
-
-
-def _is_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        if parts.scheme == "file":
-            return not parts.netloc and len(parts.path) > 1
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket without its other half
-        return False
-
-
-def _is_database(url: str) -> bool:
-    """Whether it can be one; what is asked for in its query, the database judges."""
-    try:
-        parts = urlsplit(url)
-        # Several hosts, each with a port, are libpq's own way to write them.
-        port = None if "," in parts.netloc else parts.port
-    except ValueError:
-        return False
-    return parts.scheme in ("postgresql", "postgres") and port != 0
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -1,8 +1,8 @@
 """`antiphon demo`: the main job, seen in half a minute, offline.
 
 Starts a server on the recording that ships with the package and drives it with the official `openai` client, as any
-application would: a streamed answer, a function-tool round trip, a conversation of two turns. The scenes stand here
-as plain client code, so that they can be copied.
+application would: a streamed answer, a function-tool round trip, a conversation of two turns, an answer that cites a
+PDF. The scenes stand here as plain client code, so that they can be copied.
 """
 
 import json
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from openai import OpenAI
 
 RECORDINGS = Path(__file__).parent / "recordings"
+DOCUMENT = RECORDINGS / "harbour.pdf"
 MODEL = "demo/storyteller"
 WEATHER = {
     "type": "function",
@@ -84,16 +85,45 @@ def conversation(client: "OpenAI") -> None:
     note(f"{talk.id} holds {len(items)} items")
 
 
-SCENES = (streamed_answer, function_tool, conversation)
+def file_search(client: "OpenAI") -> None:
+    """A PDF is searched for an answer, and the answer says where it is from."""
+    title("4. A PDF, searched and cited")
+    file = client.files.create(file=DOCUMENT, purpose="assistants")
+    store = client.vector_stores.create(name="The harbour")
+    added = client.vector_stores.files.create_and_poll(file.id, vector_store_id=store.id)
+    note(f"{file.filename} in {store.id}: {added.status}")
+    ask = "Who opens the lock at night?"
+    say("you", ask)
+    with client.responses.create(
+        model=MODEL,
+        input=ask,
+        tools=[{"type": "file_search", "vector_store_ids": [store.id]}],
+        include=["file_search_call.results"],
+        stream=True,
+    ) as stream:
+        for event in stream:
+            if event.type == "response.output_item.done" and event.item.type == "file_search_call":
+                say("model", f"searches for {event.item.queries}: {len(event.item.results or [])} found")
+            elif event.type == "response.content_part.added":
+                print(f"  {'model':>8} | ", end="")
+            elif event.type == "response.output_text.delta":
+                print(event.delta, end="", flush=True)
+            elif event.type == "response.output_text.annotation.added" and event.annotation:
+                cited = event.annotation.filename if event.annotation.type == "file_citation" else ""
+                print(f" [{cited}]", end="", flush=True)
+    print()
+
+
+SCENES = (streamed_answer, function_tool, conversation, file_search)
 
 
 def run(base_url: str) -> None:
     """Plays all scenes against a running server."""
     from openai import OpenAI  # heavy, and only the demo needs it
 
-    client = OpenAI(base_url=base_url, api_key="none needed")
-    for scene in SCENES:
-        scene(client)
+    with OpenAI(base_url=base_url, api_key="none needed") as client:
+        for scene in SCENES:
+            scene(client)
 
 
 def epilogue() -> None:

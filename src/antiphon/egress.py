@@ -126,7 +126,7 @@ class LiveTransport:
             self._guard.check(target)
             response = await self._head(session, replace(request, url=target.url))
             location = response.headers.get("location")
-            if response.status not in _REDIRECTS or location is None:
+            if response.status not in _REDIRECTS or location is None or not request.follow:
                 return response
             response.close()
             target = redirected(target, location)

@@ -8,10 +8,12 @@ handler and the terminal event of a stream.
     |- InvalidRequest 400        |- Unauthenticated 401    |- RateLimited 429
     |  |- ContextTooLong         |- Forbidden 403          |- Internal 500
     |  |- Unsupported            |- NotFound 404           |- Upstream 502
-    |  `- ReplayMiss             |- MethodNotAllowed 405   |  |- UpstreamTimeout 504
-    |                            |- Conflict 409           |  `- UpstreamRejected (the host's own status)
+    |  |- RoomRefuses            |- MethodNotAllowed 405   |  |- UpstreamTimeout 504
+    |  `- ReplayMiss             |- Conflict 409           |  |- UpstreamRejected (the host's own status)
+    |                            |                         |  `- McpRefused, McpGone
     |                            |- TooLarge 413           `- Unavailable 503
-    |                            `- RangeNotSatisfiable 416
+    |                            `- RangeNotSatisfiable 416   |- NoSandbox
+    |                                                         `- RoomLost
 """
 
 import re
@@ -63,6 +65,12 @@ class Unsupported(InvalidRequest):
     """A known feature that this server, or this model host, does not offer."""
 
     code = "unsupported_parameter"
+
+
+class RoomRefuses(InvalidRequest):
+    """A file cannot be put into a sandbox, or taken out."""
+
+    code = "sandbox_file"
 
 
 class ReplayMiss(InvalidRequest):
@@ -155,6 +163,18 @@ class Unavailable(ApiError):
     code = "service_unavailable"
 
 
+class NoSandbox(Unavailable):
+    """There is no sandbox on this machine, and nothing is run without one."""
+
+    code = "no_sandbox"
+
+
+class RoomLost(Unavailable):
+    """A sandbox is gone, with the interpreter in it."""
+
+    code = "sandbox_lost"
+
+
 class Upstream(ApiError):
     """A model host could not be reached, or what it sent could not be understood."""
 
@@ -186,6 +206,27 @@ class UpstreamRejected(Upstream):
         super().__init__(message, param=param, code=code, retry_after_s=retry_after_s)
         self.status = status
         self.type = kind or ("invalid_request_error" if 400 <= status < 500 else "upstream_error")
+
+
+class McpRefused(Upstream):
+    """An MCP server said no: `number` is JSON-RPC's code, or with `http_status` that."""
+
+    code = "mcp_refused"
+
+    def __init__(self, number: int, message: str, *, http_status: int | None = None) -> None:
+        super().__init__(message)
+        self.number = number
+        self.http_status = http_status
+
+
+class McpGone(Upstream):
+    """A session with an MCP server is over; `unheard`: the server did not take the request in."""
+
+    code = "mcp_gone"
+
+    def __init__(self, message: str, *, unheard: bool = False) -> None:
+        super().__init__(message)
+        self.unheard = unheard
 
 
 _PATH = re.compile(r" - at (?:`key` in )?`\$(.*?)`$")

@@ -36,7 +36,8 @@ NO_REPLAY = Replay()
 class Outgoing(Struct, frozen=True, kw_only=True):
     """One HTTP request to another host. `host` is the configured host's name, for logs and recordings.
 
-    `guarded` is one to an address that a client chose: it reaches only what `guard` allows.
+    `guarded` is one to an address that a client chose: it reaches only what `guard` allows. Redirects of such a one
+    are followed if `follow` says so; what carries a secret should not be sent on.
     """
 
     method: str
@@ -47,6 +48,7 @@ class Outgoing(Struct, frozen=True, kw_only=True):
     timeouts: Timeouts = Timeouts()
     replay: Replay = NO_REPLAY
     guarded: bool = False
+    follow: bool = True
 
 
 class Incoming:

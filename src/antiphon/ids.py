@@ -36,3 +36,8 @@ def replayable_ids() -> NewId:
 def child_id(parent: str, prefix: str, index: int) -> str:
     """The id of the `index`-th thing that belongs to `parent`: same digits, other prefix, a running number."""
     return f"{prefix}_{parent.partition('_')[2]}{index:04x}"
+
+
+def page_id(url: str) -> str:
+    """The id under which a page of the web can be cited: derived from its address, so that it is always the same."""
+    return f"web-{hashlib.blake2s(url.encode(errors='replace'), digest_size=4).hexdigest()}"

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from antiphon.settings import SECRET
+from antiphon.settings import SECRET, check_templates
 
 REWRITE_PROMPT: Final = """\
 You turn a question into a query for a search engine over documents. Answer with the query alone: the terms and short \
@@ -144,9 +144,4 @@ class FileSearchConfig(Struct, frozen=True, kw_only=True):
             "footer": ("name", "count"),
             "closing": ("query", "cite"),
         }
-        for template, known in fields.items():
-            try:
-                getattr(self, template).format(**dict.fromkeys(known, ""))
-            except (LookupError, ValueError, AttributeError) as error:
-                names = ", ".join(f"{{{name}}}" for name in known)
-                raise ValueError(f"{template}: the fields of this template are {names}") from error
+        check_templates(self, fields)

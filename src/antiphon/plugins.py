@@ -1,9 +1,12 @@
-"""Providers and indexes by name: ours and those of installed packages come through the same door, an entry point.
+"""Providers, indexes, search providers and sandboxes by name: ours and other packages' come through one door.
 
-A package offers a dialect with `[project.entry-points."antiphon.providers"]`, `name = "package.module:factory"`. The
-factory is called with the `config.Host` to talk to and the `exchange.Transport` to send through. Those of
-`antiphon.indexes` are called with the server's `stores.database.Database` and a `knowledge.IndexConfig`, and return a
-`vectors.base.VectorIndex`. Reading what is installed costs 40 ms, so it is done only for a name that is not ours.
+The door is an entry point. A package offers a dialect with `[project.entry-points."antiphon.providers"]`,
+`name = "package.module:factory"`. The factory is called with the `config.Host` to talk to and the `exchange.Transport`
+to send through. Those of `antiphon.indexes` are called with the server's `stores.database.Database` and a
+`knowledge.IndexConfig`, and return a `vectors.base.VectorIndex`; those of `antiphon.search_providers` with a
+`tools.web.base.Endpoint`, and return a `tools.web.base.SearchProvider`; those of `antiphon.sandboxes` with a
+`hosted.SandboxConfig`, and return a `tools.sandbox.base.Sandbox`. Reading what is installed costs 40 ms, so it is done
+only for a name that is not ours.
 """
 
 import pkgutil
@@ -14,6 +17,8 @@ from antiphon.config import ConfigError
 
 PROVIDERS: Final = "antiphon.providers"
 INDEXES: Final = "antiphon.indexes"
+SEARCH_PROVIDERS: Final = "antiphon.search_providers"
+SANDBOXES: Final = "antiphon.sandboxes"
 BUILT_IN: Final = {
     PROVIDERS: {
         "chat_completions": "antiphon.models.chat_completions:ChatCompletions",
@@ -24,6 +29,13 @@ BUILT_IN: Final = {
         "postgres": "antiphon.vectors.pg_index:PostgresIndex",
         "qdrant": "antiphon.vectors.qdrant_index:QdrantIndex",
     },
+    SEARCH_PROVIDERS: {
+        "brave": "antiphon.tools.web.brave:Brave",
+        "exa": "antiphon.tools.web.exa:Exa",
+        "searxng": "antiphon.tools.web.searxng:SearXNG",
+        "tavily": "antiphon.tools.web.tavily:Tavily",
+    },
+    SANDBOXES: {"kernel": "antiphon.tools.sandbox.kernel:KernelSandbox"},
 }
 """Our own entry points by group, as pyproject.toml declares them; known without reading the installed packages."""
 
@@ -36,6 +48,16 @@ def provider_factory(name: str) -> Callable[..., Any]:
 def index_factory(name: str) -> Callable[..., Any]:
     """What makes indexes of the kind `name`. Raises `ConfigError`."""
     return _factory(INDEXES, name, "index")
+
+
+def search_factory(name: str) -> Callable[..., Any]:
+    """What makes search providers of the kind `name`. Raises `ConfigError`."""
+    return _factory(SEARCH_PROVIDERS, name, "search provider")
+
+
+def sandbox_factory(kind: str) -> Callable[..., Any]:
+    """What makes sandboxes of this kind. Raises `ConfigError`."""
+    return _factory(SANDBOXES, kind, "sandbox")
 
 
 def _factory(group: str, name: str, what: str) -> Callable[..., Any]:

@@ -121,6 +121,16 @@ def masked(value: Any, kind: Any = None) -> Any:
     return value
 
 
+def check_templates(config: Struct, fields: Mapping[str, Iterable[str]]) -> None:
+    """Raises `ValueError` for a template of `config` with a field that is not among its own."""
+    for template, known in fields.items():
+        try:
+            getattr(config, template).format(**dict.fromkeys(known, ""))
+        except (LookupError, ValueError, AttributeError) as error:
+            names = ", ".join(f"{{{name}}}" for name in known)
+            raise ValueError(f"{template}: the fields of this template are {names}") from error
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """What the writer of `name` may have meant: the nearest known name, or all of them."""
     names = sorted(known)

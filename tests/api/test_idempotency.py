@@ -46,6 +46,15 @@ def form(boundary: str, content: bytes = b"content", purpose: str = "user_data")
     return body + f"--{boundary}--\r\n".encode(), {"content-type": f"multipart/form-data; boundary={boundary}"}
 
 
+def edit(boundary: str) -> tuple[bytes, dict[str, str]]:
+    """A form with an image to edit, and the header that belongs to it."""
+    fields = {"model": MODEL, "prompt": "A hat"}
+    parts = [f'content-disposition: form-data; name="{name}"\r\n\r\n{value}' for name, value in fields.items()]
+    parts.append('content-disposition: form-data; name="image"; filename="a.png"\r\n\r\nimage')
+    body = "".join(f"--{boundary}\r\n{part}\r\n" for part in parts) + f"--{boundary}--\r\n"
+    return body.encode(), {"content-type": f"multipart/form-data; boundary={boundary}"}
+
+
 def post(server: Server, path: str, body: Any, key: str, **headers: str) -> Got:
     return server.post(path, body, {"idempotency-key": key, **headers})
 
@@ -94,10 +103,15 @@ def upload_example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]
     return place, {"part_ids": [added]}, {}
 
 
+FORMS = {"/v1/files": form, "/v1alpha/file-processors/process": form, "/v1/images/edits": edit}
+
+
 def example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
     """A request to a route: its path, body and headers."""
     if "{vector_store_id}" in path or "vector-io" in path:
         return in_store(path, server)
+    if "{container_id}" in path:
+        return path.replace("{container_id}", server.post("/containers", {"name": "a"}).json["id"]), *form("one")
     if "{conversation_id}" in path:
         conversation = server.post("/conversations", {}).json["id"]
         body = {"items": [{"role": "user", "content": "Hi"}]} if path.endswith("items") else {"metadata": {"a": "b"}}
@@ -111,20 +125,22 @@ def example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
         return path, batch(server), {}
     if "{batch_id}" in path:
         return path.replace("{batch_id}", server.post("/batches", batch(server)).json["id"]), b"", {}
-    if path in ("/v1/files", "/v1alpha/file-processors/process"):
-        return path, *form("one")
+    if path in FORMS:
+        return path, *FORMS[path]("one")
     if "{upload_id}" in path:
         return upload_example(path, server)
     bodies: dict[str, Any] = {
         "/v1/chat/completions": {**CHAT, "store": True},
         "/v1/completions": {"model": MODEL, "prompt": "Hi"},
         "/v1/embeddings": {"model": MODEL, "input": "Hi"},
+        "/v1/images/generations": {"model": MODEL, "prompt": "A cat"},
         "/v1/rerank": {"model": MODEL, "query": "Hi", "documents": ["a", "b"]},
         "/v1alpha/inference/rerank": {"model": MODEL, "query": "Hi", "items": ["a", "b"]},
         "/v1/responses": RESPONSE,
         "/v1/responses/compact": RESPONSE,
         "/v1/responses/input_tokens": RESPONSE,
         "/v1/uploads": UPLOAD,
+        "/v1/containers": {"name": "a"},
         "/v1/conversations": {"items": [{"role": "user", "content": "Hi"}]},
         "/v1/vector_stores": {"name": "Papers", "embedding_model": ""},
     }

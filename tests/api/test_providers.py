@@ -13,7 +13,8 @@ def test_hosts_are_listed_as_providers_with_their_secrets_masked(host: Host, tmp
         "two": {"base_url": "http://127.0.0.1:9/v1", "preset": "custom"},
     }
     with running({"hosts": hosts}, tmp_path) as server:
-        one, two = server.get("/providers").json["data"]
+        one, two, *indexes = server.get("/providers").json["data"]
+        assert {each["api"] for each in indexes} == {"vector_io"}
         assert (one["api"], one["provider_id"], one["provider_type"]) == ("inference", "one", "remote::vllm")
         assert one["config"]["base_url"] == host.url
         assert one["config"]["api_key"] == "********"

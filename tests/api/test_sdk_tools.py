@@ -268,11 +268,7 @@ def test_namespaces_are_flattened_for_the_model_and_mapped_back(server: Server, 
 @pytest.mark.parametrize(
     "tool",
     [
-        {"type": "web_search"},
-        {"type": "web_search_preview"},
-        {"type": "mcp", "server_label": "x", "server_url": "https://example.org"},
-        {"type": "code_interpreter", "container": {"type": "auto"}},
-        {"type": "image_generation"},
+        {"type": "programmatic_tool_calling"},
     ],
     ids=lambda tool: tool["type"],
 )
@@ -293,7 +289,7 @@ def test_a_tool_of_a_later_release_is_a_400_naming_it(server: Server, host: Host
         ([WEATHER, WEATHER], "tools[1]"),
         ("all", "tools"),
         ([{"type": "function", "name": f"f{index}"} for index in range(129)], "tools"),
-        ([{"type": "shell", "environment": {"type": "container_auto"}}], "tools[0].environment"),
+        ([{"type": "shell", "environment": {"type": "vm"}}], "tools[0].environment"),
     ],
 )
 def test_wrong_tools_are_a_400_with_their_param(server: Server, tools: Any, param: str) -> None:

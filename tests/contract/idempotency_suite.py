@@ -1,11 +1,13 @@
 """Requests under a key, on any database: cases of an open database with the schema."""
 
 import asyncio
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from antiphon.errors import Conflict
-from antiphon.stores.database import Database
+from antiphon.stores.database import Database, Statement
 from antiphon.stores.idempotency import Claim, Entry, Idempotency
 from antiphon.stores.workers import Workers
 
@@ -46,6 +48,33 @@ async def one_of_many_executes_and_the_others_see_it_run(database: Database) -> 
     found = await asyncio.gather(*(store.open(US, "key", "request") for store in (here, there) for _ in range(10)))
     assert sum(isinstance(each, Claim) for each in found) == 1
     assert {each.state for each in found if isinstance(each, Entry)} == {"running"}
+
+
+class Late:
+    """A database that says late that it has committed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.committed, self.told = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    async def transaction(self, statements: Sequence[Statement]) -> list[int]:
+        counts = await self._database.transaction(statements)
+        self.committed.set()
+        await self.told.wait()
+        return counts
+
+
+async def a_claim_counts_from_before_anybody_can_see_it(database: Database) -> None:
+    late = Late(database)
+    store = await worker(late, "here")  # type: ignore[arg-type]
+    first = asyncio.ensure_future(store.open(US, "key", "request"))
+    await late.committed.wait()
+    assert (await entry(store)).state == "running"
+    late.told.set()
+    assert isinstance(await first, Claim)
 
 
 async def a_kept_answer_is_found_on_every_worker_until_it_expires(database: Database) -> None:
@@ -149,6 +178,7 @@ async def what_has_expired_is_removed_however_much_it_is(database: Database) -> 
 
 
 CASES = [
+    a_claim_counts_from_before_anybody_can_see_it,
     one_of_many_executes_and_the_others_see_it_run,
     a_kept_answer_is_found_on_every_worker_until_it_expires,
     an_answer_that_was_too_large_is_remembered_without_it,

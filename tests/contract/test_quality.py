@@ -95,7 +95,7 @@ class Store:
     async def view(self, owner, id):
         return self.view_
 
-    async def embed(self, model, texts, access):
+    async def embed(self, model, texts, *, dimension, access):
         windows = [self.encoder.windows(text, place, whole=False)[0] for place, text in enumerate(texts)]
         return [row.astype("<f4").tobytes() for row in normalized(joined(self.encoder.run(windows), windows))]
 
@@ -105,7 +105,7 @@ async def search():
     database = open_sqlite(None)
     await migrate(database, migrations())
     index, store = EmbeddedIndex(database, IndexConfig()), Store()
-    vectors = await store.embed("minilm", list(PASSAGES.values()), NO_ACCESS)
+    vectors = await store.embed("minilm", list(PASSAGES.values()), dimension=384, access=NO_ACCESS)
     for (name, text), vector in zip(PASSAGES.items(), vectors, strict=True):
         piece = Piece(text=text, start=0, end=len(text))
         chunk = Chunk(id=name, number=0, piece=piece, vector=vector)

@@ -34,6 +34,7 @@ DEEPER = {
 BROAD = {
     "engine/loop.py": "whatever breaks a run ends it with one terminal event",
     "engine/dispatch.py": "a tool that breaks is an output for the model",
+    "tools/sandbox/worker.py": "whatever code raises is what it has to say",
     "engine/background.py": "a worker outlives the run that broke it",
     "engine/jobs.py": "likewise the job that broke it",
     "api/middleware.py": "the outermost handler: everything is an error body",

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from antiphon.config import ConfigError
-from antiphon.plugins import BUILT_IN, INDEXES, PROVIDERS, index_factory, provider_factory
+from antiphon.plugins import (
+    BUILT_IN,
+    INDEXES,
+    PROVIDERS,
+    SEARCH_PROVIDERS,
+    index_factory,
+    provider_factory,
+    search_factory,
+)
 
 
 def test_what_is_built_in_is_what_the_package_declares() -> None:
@@ -27,6 +35,16 @@ def test_a_built_in_index_is_found_by_name(name: str) -> None:
 def test_a_missing_index_is_named_with_what_there_is() -> None:
     with pytest.raises(ConfigError, match=r"No index named 'pigeonholes'.*embedded, postgres, qdrant"):
         index_factory("pigeonholes")
+
+
+@pytest.mark.parametrize("name", BUILT_IN[SEARCH_PROVIDERS])
+def test_a_built_in_search_provider_is_found_by_name(name: str) -> None:
+    assert callable(search_factory(name))
+
+
+def test_a_missing_search_provider_is_named_with_what_there_is() -> None:
+    with pytest.raises(ConfigError, match=r"No search provider named 'gazette'.*brave, exa, searxng, tavily"):
+        search_factory("gazette")
 
 
 def test_a_missing_provider_is_named_with_what_there_is() -> None:

@@ -22,7 +22,11 @@ DRAIN_S: Final = 0.5
 
 _encode = msgspec.json.Encoder().encode
 _members = msgspec.json.Decoder(dict[str, Raw])
-_FINISHED = (b'"finish_reason":"', b'"finish_reason": "')
+_FINISHED = (
+    *(b'"finish_reason":"', b'"finish_reason": "'),
+    *(b'"type":"image_%b.completed"' % each for each in (b"generation", b"edit")),
+    *(b'"type": "image_%b.completed"' % each for each in (b"generation", b"edit")),
+)
 _ERROR = (b'data: {"error"', b'data:{"error"', b"event: error")
 _TAIL = 3  # all but the last byte of the longest event end, \r\n\r\n
 

@@ -16,6 +16,7 @@ from antiphon.models.catalog import Catalog
 from antiphon.replay.llama_stack import NumberedIds
 from antiphon.stores.batches import Batches
 from antiphon.stores.completions import Completions
+from antiphon.stores.containers import Containers
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.files import Files
 from antiphon.stores.idempotency import Idempotency
@@ -25,6 +26,7 @@ from antiphon.stores.uploads import Uploads
 from antiphon.stores.vector_files import VectorFiles
 from antiphon.stores.vector_stores import VectorStores
 from antiphon.telemetry import Telemetry
+from antiphon.tools.hosting import Hosting
 from antiphon.vectors.ingest import Ingesting
 from antiphon.vectors.parse import Parser
 from antiphon.vectors.search import Search
@@ -44,6 +46,8 @@ class Services(Struct, frozen=True, kw_only=True):
     files: Files
     uploads: Uploads
     parser: Parser
+    containers: Containers
+    hosting: Hosting
     batches: Batches
     jobs: Jobs
     vector_stores: VectorStores

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any, Final
 
+from antiphon.api import llama_stack
 from antiphon.api.errors import Headers
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ COMMENT: Final = b": keep-alive\n\n"
 TICKS: Final = 4
 """How often within the time after which a comment is due the open streams are looked at."""
 _FRAME_ENDS = (b"\n\n", b"\r\n\r\n")
-LLAMA_STACK = b"x-llamastack-client-version"
-"""Sent by Llama Stack's clients, which until 0.7 take every line for JSON and fail at `[DONE]`."""
 
 
 class EventStream:
@@ -40,6 +39,7 @@ class EventStream:
 
     async def _pump(self, call: "Call[Any, Any]") -> None:
         alive, batch = call.services.alive, b""
+        spoken = llama_stack.Spoken() if llama_stack.HEADER in call.headers else bytes
         try:
             async for batch in self.batches:
                 if not call.started:
@@ -48,8 +48,7 @@ class EventStream:
                 self.latest = batch
                 # The last batch closes the answer in the same write. What the generator still does, nobody waits for.
                 last = batch.endswith(DONE)
-                spared = last and LLAMA_STACK in call.headers
-                await call.write(batch[: -len(DONE)] if spared else batch, more=not last)
+                await call.write(spoken(batch), more=not last)
         finally:
             alive.discard(self)
             await self.batches.aclose()

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 
 from antiphon.api.call import Call
 from antiphon.api.route import route
-from antiphon.api.vector_stores import source_of
 from antiphon.errors import ApiError, Conflict, InvalidRequest
 from antiphon.ids import child_id
 from antiphon.models.embedding import packed
@@ -17,6 +16,7 @@ from antiphon.stores.table import not_found
 from antiphon.stores.vector_stores import Place
 from antiphon.vectors.base import Chunk, Hit, Piece, Wanted
 from antiphon.vectors.ingest import key_of, used_bytes
+from antiphon.vectors.search import source_of
 from antiphon.vectors.wanted import ranking_of_query
 from antiphon.wire.vector_stores import FoundChunk, FoundChunks, InsertChunks, QueryChunks, ReadyChunk
 

@@ -5,8 +5,6 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any, Final
 
-from msgspec import Struct
-
 from antiphon.api.call import Call
 from antiphon.api.route import route
 from antiphon.errors import ApiError, InvalidRequest, NotFound
@@ -15,6 +13,7 @@ from antiphon.stores.vector_files import NewFile
 from antiphon.vectors.base import Hit, Wanted
 from antiphon.vectors.ingest import Target, put, put_forget
 from antiphon.vectors.rewrite import rewritten
+from antiphon.vectors.search import source_of
 from antiphon.vectors.wanted import ranking_of
 from antiphon.wire.base import Page
 from antiphon.wire.vector_stores import (
@@ -205,27 +204,6 @@ async def _rewritten(call: Call[Any, Any], queries: Sequence[str]) -> list[str]:
     catalog, prompt = call.services.catalog, config.rewrite_prompt
     asked = [rewritten(catalog, config.rewrite_model, query, prompt=prompt, access=call.access) for query in queries]
     return await asyncio.gather(*asked)
-
-
-class Source(Struct, frozen=True, kw_only=True):
-    """Where a hit comes from, as clients are told."""
-
-    file_id: str
-    filename: str
-    attributes: dict[str, str | float | bool]
-
-
-def source_of(hit: Hit) -> Source:
-    """The hit's file; of a ready-made chunk, the document that its metadata name."""
-    given = hit.chunk.metadata
-    if not given:
-        return Source(file_id=hit.file_id, filename=hit.filename, attributes=hit.attributes)
-    plain = {name: value for name, value in given.items() if isinstance(value, str | int | float | bool)}
-    return Source(
-        file_id=str(given.get("document_id") or hit.file_id),
-        filename=str(given.get("filename") or hit.filename),
-        attributes={**hit.attributes, **plain},
-    )
 
 
 def _result(hit: Hit) -> SearchResult:

@@ -8,35 +8,30 @@ from antiphon.engine.cite import marked
 from antiphon.engine.compact import opened, seen
 from antiphon.engine.run import Engine
 from antiphon.errors import InvalidRequest, NotFound, Unsupported
-from antiphon.tools.base import SERVED_ITEMS
+from antiphon.tools.base import served_as
 from antiphon.wire.calls import call_of, output_of
 from antiphon.wire.items import (
     AdditionalTools,
     Compaction,
     ConfigurationUpdate,
-    FileSearchCall,
     FunctionCall,
     FunctionCallOutput,
     Item,
     ItemReference,
+    McpApprovalRequest,
+    McpApprovalResponse,
     Memory,
     Program,
     ProgramOutput,
     Reasoning,
     ReasoningText,
-    ToolSearchCall,
-    ToolSearchOutput,
+    ShellCall,
 )
 
-UNSERVED_ITEMS = (
-    AdditionalTools,
-    ConfigurationUpdate,
-    Program,
-    ProgramOutput,
-    ToolSearchCall,
-    ToolSearchOutput,
-)
+UNSERVED_ITEMS = (ConfigurationUpdate, Program, ProgramOutput)
 """Items without which the context would mean something else, and which this release cannot honour."""
+_CUT_OFF = FunctionCall | ShellCall
+"""Calls of the client's form that the model is not shown if they were never finished."""
 
 
 async def history_of(engine: Engine, owner: str, conversation: str | None, *, previous: str | None) -> list[Item]:
@@ -51,7 +46,7 @@ async def history_of(engine: Engine, owner: str, conversation: str | None, *, pr
 async def accepted(engine: Engine, items: list[Item], owner: str, *, at: str) -> list[Item]:
     """A client's items, with references replaced by what they stand for; what is encrypted must be this server's."""
     for index, item in enumerate(items):
-        if isinstance(item, FileSearchCall):
+        if getattr(item, "memory", None) is not None:
             items[index] = replace(item, memory=None)  # a memory is the server's own
         elif isinstance(item, Reasoning) and item.encrypted_content:
             _opened(engine, item, f"{at}[{index}].encrypted_content")
@@ -90,9 +85,17 @@ def _check_ids(context: Sequence[Item], own: int) -> None:
 
 
 def _check_pairs(context: Sequence[Item], own: int) -> list[str]:
-    """Each output needs its call before it: models reject, or are confused by, anything else. Calls without output."""
+    """Each output needs its call before it: models reject, or are confused by, anything else. Calls without output.
+
+    Likewise, what approves or refuses needs its request, and is the only one that does.
+    """
     calls: dict[str, bool] = {}
+    requests: dict[str | None, bool] = {}
     for index, item in enumerate(context):
+        if isinstance(item, McpApprovalRequest):
+            requests.setdefault(item.id, False)
+        elif isinstance(item, McpApprovalResponse):
+            _check_approval(item, requests, f"input[{index - own}]" if index >= own else "input")
         if (call := call_of(item)) is not None and getattr(item, "status", None) != "incomplete":
             calls[call.call_id] = False  # an id may come again: some hosts count their calls anew in every turn
         elif (answer := output_of(item)) is not None:
@@ -104,12 +107,25 @@ def _check_pairs(context: Sequence[Item], own: int) -> list[str]:
     return [call_id for call_id, answered in calls.items() if not answered]
 
 
+def _check_approval(item: McpApprovalResponse, requests: dict[str | None, bool], at: str) -> None:
+    answered = requests.get(item.approval_request_id)
+    if answered is None:
+        message = f"No approval request found with id {item.approval_request_id!r}."
+        raise InvalidRequest(message, param=f"{at}.approval_request_id", code="approval_request_not_found")
+    if answered:
+        message = f"The approval request {item.approval_request_id!r} was answered already; an answer counts once."
+        raise InvalidRequest(message, param=f"{at}.approval_request_id", code="approval_used")
+    requests[item.approval_request_id] = True
+
+
 def for_model(engine: Engine, context: Sequence[Item]) -> list[Item]:
     """The context as the model is shown it: without calls that were cut off, and with what is sealed opened."""
     items: list[Item] = []
     for item in seen(context, engine.sealer):
-        if isinstance(item, FunctionCall | FileSearchCall) and item.status == "incomplete":
+        if getattr(item, "status", None) == "incomplete" and (isinstance(item, _CUT_OFF) or served_as(item)):
             continue
+        if isinstance(item, AdditionalTools):
+            continue  # they are among the model's functions
         if isinstance(item, UNSERVED_ITEMS):
             raise unserved(item, "conversation")
         opened = isinstance(item, Reasoning) and item.encrypted_content and not item.content
@@ -119,13 +135,13 @@ def for_model(engine: Engine, context: Sequence[Item]) -> list[Item]:
 
 def _as_calls(engine: Engine, items: Sequence[Item]) -> list[Item]:
     """What the server ran, as calls and outputs; those of one model call stand together, as the model made them."""
-    if not any(type(item) in SERVED_ITEMS for item in items):
+    if not any(map(served_as, items)):
         return list(items)
     out: list[Item] = []
     outputs: list[Item] = []
     turn: int | None = None
     for item in items:
-        tool = engine.tools.get(SERVED_ITEMS.get(type(item), ""))
+        tool = engine.tools.get(served_as(item))
         memory: Memory | None = getattr(item, "memory", None)
         made_in = memory.turn if memory else None
         if outputs and (tool is None or made_in is None or made_in != turn):
@@ -133,7 +149,7 @@ def _as_calls(engine: Engine, items: Sequence[Item]) -> list[Item]:
         if tool is None:
             out.append(item)
             continue
-        pair = tool.seen(item)
+        pair = tool.seen_among(item, items)
         if pair is None:
             continue
         (call, answer), turn = pair, made_in

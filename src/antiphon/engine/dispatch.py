@@ -29,7 +29,14 @@ async def run_calls(engine: Engine, progress: Progress, *, again: bool) -> Async
     running: Mapping[int, Running] = dict(progress.emitter.running)
     room = asyncio.Semaphore(engine.limits.tools_at_once)
     run = progress.run
-    caller = Caller(owner=run.owner, access=run.access, response_id=run.response.id, secrets=run.secrets)
+    caller = Caller(
+        owner=run.owner,
+        access=run.access,
+        response_id=run.response.id,
+        secrets=run.secrets,
+        images=engine.catalog.quirks(run.host).images,
+        offers=progress.emitter.offers,
+    )
 
     async def one(index: int, call: Running) -> ToolEnded:
         async with room:
@@ -57,7 +64,7 @@ async def _run(engine: Engine, call: Running, caller: Caller, *, again: bool) ->
     error: ApiError
     if call.fault:
         error = InvalidRequest(call.fault)
-    elif again and not tool.idempotent:
+    elif again and not tool.repeatable(call.item, call.offer):
         error = Internal("The server stopped in the middle; it is not known whether the call took effect.")
     else:
         try:
@@ -70,10 +77,10 @@ async def _run(engine: Engine, call: Running, caller: Caller, *, again: bool) ->
         except Exception:
             log.exception("tool broke", extra={"tool": call.offer.kind})
             error = Internal("The server had an error while running it.")
-    item = tool.failed(call.item, error.message)
-    if item is None:
+    failed = tool.failed(call.item, error.message)
+    if failed is None:
         raise error
-    return Ended(item=item)
+    return failed if isinstance(failed, Ended) else Ended(item=failed)
 
 
 def preludes(

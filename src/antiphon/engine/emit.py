@@ -23,10 +23,10 @@ from antiphon.ids import child_id
 from antiphon.models.base import CallArguments, CallStart, Cited, Compacted, Finish, Function, Served, Text, Tokens
 from antiphon.models.base import Reasoning as ReasoningEvent
 from antiphon.models.base import Refusal as RefusalEvent
-from antiphon.tools.base import Offer, Place, ServerTools
+from antiphon.tools.base import Offer, Place, ServerTool, ServerTools
 from antiphon.tools.client import progress
-from antiphon.tools.offers import kind_of
-from antiphon.wire.calls import item_of
+from antiphon.tools.offers import Loaded, kind_of, with_learned
+from antiphon.wire.calls import CLIENT_TOOL_SEARCH, TOOL_SEARCH, item_of
 from antiphon.wire.events import (
     Event,
     FunctionArgumentsDelta,
@@ -40,7 +40,17 @@ from antiphon.wire.events import (
     ResponseInProgress,
     ResponseQueued,
 )
-from antiphon.wire.items import ID_PREFIXES, Compaction, FunctionCall, Item, Memory, Status
+from antiphon.wire.items import (
+    ID_PREFIXES,
+    CodeInterpreterCall,
+    Compaction,
+    FunctionCall,
+    Item,
+    McpCall,
+    Memory,
+    ShellCallOutput,
+    Status,
+)
 from antiphon.wire.responses import IncompleteDetails, Response, ResponseStatus, Usage
 from antiphon.wire.tools import Tool
 
@@ -65,7 +75,8 @@ class Emitter:
     run's context has been compacted to; `steps` how many steps have ended that another one follows; `running` the calls
     whose end is to be fed, by their place in the output; `ran` how many calls the server was asked to run; `turns`
     how many model calls there were before this one; `announced` whether tools did something before the first;
-    `offers` what the model can call by now.
+    `offers` what the model can call by now; `found` the deferred functions among them that it is shown; `loaded`
+    whether it was said what the context brings; `fatal` why the response cannot go on, or "".
 
     `include` names what of the items the events show; `response` has all of it.
     """
@@ -89,6 +100,11 @@ class Emitter:
         self.steps = 0
         self.compacted: str | None = None
         self.offers = dict(offers)
+        self.fatal = ""
+        self._declared = dict(offers)
+        self._learned: dict[int, dict[str, Offer]] = {}
+        self.found: set[str] = set()
+        self.loaded = False
         self._tools = tools
         self._ledger = Ledger(response.id, include)
         self._writing = Writing(self._ledger, seal)
@@ -209,7 +225,7 @@ class Emitter:
         # The other kinds say what they are only when whole: one that was cut off was never shown.
         if status != "completed":
             return
-        if call.offer is not None and call.kind in self._tools:
+        if call.offer is not None and call.offer.tool is not None and call.kind in self._tools:
             self._run(call, call.offer, out)
             return
         self._handed = True
@@ -237,13 +253,13 @@ class Emitter:
         tool, index = self._tools[offer.kind], self._ledger.place
         call.id = child_id(self.response.id, _CALL_PREFIXES[offer.kind], index)
         made = call.made("in_progress")
+        memory = Memory(call_id=call.call_id, name=call.name, arguments=made.arguments or "{}", turn=self.turns)
         question = tool.asks(made, offer)
         if question is not None:
             self._handed = True
-            self._append(question, out)
+            self._append(msgspec.structs.replace(question, memory=memory), out)
             return
         item, fault = tool.begun(made, offer)
-        memory = Memory(call_id=call.call_id, name=call.name, arguments=made.arguments or "{}", turn=self.turns)
         self.ran += 1
         self._served = True
         self._begin(Running(item=msgspec.structs.replace(item, memory=memory), offer=offer, fault=fault), out)
@@ -267,7 +283,7 @@ class Emitter:
     def _begin(self, running: Running, out: list[Event]) -> None:
         tool, index, item = self._tools[running.offer.kind], self._ledger.take_index(), running.item
         self.running[index] = running
-        self._ledger.add(index, item, out)
+        self._ledger.add(index, _blank(item), out)
         place = Place(item_id=item.id or "", output_index=index, next_number=self._ledger.next)
         out.extend(tool.started(item, place))
 
@@ -277,19 +293,23 @@ class Emitter:
         place = Place(item_id=event.item.id or "", output_index=event.output_index, next_number=self._ledger.next)
         out.extend(tool.ended(event.item, place))
         self._end_run(event.output_index, event.item, out)
+        self.fatal = self.fatal or tool.fatal(event.item)
         said = self._ledger.said
         for item in event.more:
-            self._append(item, out)
+            self._append(item, out, tool)
         self._ledger.said = said
         for item in (event.item, *event.more):
             self._learn(offer.kind, offer.tool, offer.index, item=item)
         self.steps += 1
 
-    def _append(self, item: Item, out: list[Event]) -> None:
+    def _append(self, item: Item, out: list[Event], tool: ServerTool | None = None) -> None:
         """An item that is there at once."""
         item = self._with_id(item)
         index = self._ledger.take_index()
-        self._ledger.add(index, item, out)
+        self._ledger.add(index, _blank(item) if tool else item, out)
+        if tool is not None:
+            place = Place(item_id=item.id or "", output_index=index, next_number=self._ledger.next)
+            out.extend(tool.followed(item, place))
         self._ledger.finish(index, item, out)
 
     def _with_id(self, item: Item) -> Item:
@@ -298,8 +318,21 @@ class Emitter:
         return item if item.id else msgspec.structs.replace(item, id=id)
 
     def _learn(self, kind: str, tool: Tool | None, index: int, *, item: Item) -> None:
-        for offer in self._tools[kind].learned(tool, index, item):
-            self.offers[offer.function.name] = offer
+        found = self._learned.setdefault(index, {})
+        found.update({offer.function.name: offer for offer in self._tools[kind].learned(tool, index, item)})
+        self._offer()
+        self.found.update(self._tools[kind].found(item, self.offers))
+
+    def _load(self, event: Loaded, _out: list[Event]) -> None:
+        """What the context brings; the request for the model's first call has it already."""
+        self.loaded = True
+        self._declared = {**self._declared, **event.offers()}
+        self._offer()
+        self.found.update(event.found)
+
+    def _offer(self) -> None:
+        learned = {at: tuple(each.values()) for at, each in self._learned.items()}
+        self.offers = with_learned(self._declared, learned)
 
     def _drop_running(self, out: list[Event]) -> None:
         """Ends calls of which nothing comes any more."""
@@ -343,7 +376,6 @@ class Emitter:
         self.turn, self._fault = Turn(finish=None), None
         self._ledger.said = self._served = self._handed = False
         self.turns += 1
-        self.steps += not event.broken
 
     def _tokens(self, event: Tokens, _out: list[Event]) -> None:
         self._usage = event.usage()
@@ -395,6 +427,7 @@ class Emitter:
         Cited: lambda self, event, out: self._writing.cited(event, out),
         Announced: _announced,
         ToolEnded: _tool_ended,
+        Loaded: _load,
     }
 
 
@@ -402,11 +435,21 @@ def _blank(item: Item) -> Item:
     """A call as it is announced: with its input still to come where a stream brings it."""
     if hasattr(item, "input"):
         return msgspec.structs.replace(item, input="")
-    return item
+    if isinstance(item, ShellCallOutput):
+        return msgspec.structs.replace(item, output=[], status="in_progress")
+    if isinstance(item, CodeInterpreterCall):
+        return msgspec.structs.replace(item, code="")
+    return msgspec.structs.replace(item, arguments="") if isinstance(item, McpCall) else item
 
 
 _CALL_PREFIXES = {
     "file_search": "fs",
+    "mcp": "mcp",
+    "web_search": "ws",
+    "image_generation": "ig",
+    TOOL_SEARCH: "tsc",
+    CLIENT_TOOL_SEARCH: "tsc",
+    "code_interpreter": "ci",
     "custom": "ctc",
     "local_shell": "lsh",
     "shell": "sh",

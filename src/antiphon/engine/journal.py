@@ -8,6 +8,7 @@ from msgspec import Raw, Struct
 
 from antiphon.engine.state import Cause, Outcome
 from antiphon.models.base import ModelEvent
+from antiphon.tools.offers import Loaded
 from antiphon.wire.items import Item
 from antiphon.wire.responses import InputTokensDetails, OutputTokensDetails, Response, Usage
 
@@ -41,7 +42,7 @@ class ToolEnded(Struct, frozen=True, tag="ran", array_like=True):
     more: tuple[Item, ...] = ()
 
 
-Entry = ModelEvent | Started | NextCall | Announced | ToolEnded
+Entry = ModelEvent | Started | NextCall | Announced | ToolEnded | Loaded
 """What a journal consists of."""
 
 

@@ -7,7 +7,7 @@ worker will end it.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from msgspec.structs import replace
@@ -21,8 +21,10 @@ from antiphon.engine.emit import Emitter
 from antiphon.engine.journal import Entry, NextCall, Started
 from antiphon.engine.run import Engine, Progress, Run
 from antiphon.engine.state import Outcome, decide
-from antiphon.errors import ApiError, ContextTooLong, RateLimited
+from antiphon.engine.written_files import WrittenFileCiter, written_files
+from antiphon.errors import ApiError, ContextTooLong, RateLimited, Upstream
 from antiphon.models.base import Finish, ModelEvent, ModelRequest, ModelStream
+from antiphon.tools.offers import Loaded, choice_of, visible
 from antiphon.wire.events import Event
 from antiphon.wire.items import Compaction
 from antiphon.wire.responses import ErrorCode, ResponseError
@@ -71,6 +73,7 @@ async def _steps(
     `again`: another process may have begun to run what the journal says is to be run.
     """
     emitter = progress.emitter
+    again = again and bool(emitter.running)  # what begins only now, nobody else has begun
     if events := emitter.feed(_resuming(progress)):
         yield events
     while True:
@@ -78,6 +81,8 @@ async def _steps(
             async with aclosing(run_calls(engine, progress, again=again)) as ends:
                 async for batch in ends:
                     yield emitter.feed(batch)
+        if emitter.fatal:
+            raise Upstream(emitter.fatal)
         again = False
         if emitter.turn.finish is None:
             async with aclosing(_turn(emitter, calls, last)) as turn:
@@ -94,10 +99,12 @@ async def _steps(
 
 async def _turn(emitter: Emitter, calls: "_Calls", last: list[Event]) -> AsyncGenerator[list[Event], None]:
     """One answer of the model's; the events of what it ends with are added to `last`."""
-    citer = calls.citer()
+    citers = calls.citers()
     async with aclosing(calls.batches()) as batches:
         async for said in batches:
-            batch = citer.feed(said) if citer else said
+            batch: Sequence[Entry] = said
+            for citer in citers:
+                batch = citer.feed(batch)
             events = emitter.feed(batch)
             if batch and isinstance(batch[-1], Finish):
                 last += events
@@ -111,6 +118,8 @@ def _resuming(progress: Progress) -> list[Entry]:
     emitter = progress.emitter
     if emitter.response.status == "queued":
         entries.append(Started())
+    if progress.run.loaded != Loaded() and not emitter.loaded:
+        entries.append(progress.run.loaded)
     if emitter.half_said:
         entries.append(NextCall(broken=True))
     elif not emitter.announced:
@@ -148,7 +157,12 @@ class _Calls:
         self._clock = _clock(engine.background.run_s_max, progress.control)
 
     async def accepted(self, patience_s: float | None) -> None:
-        """Returns when the host has accepted the call, or when patience is over. Raises the host's rejection."""
+        """Returns when the host has accepted the call, or when patience is over. Raises the host's rejection.
+
+        Where tools do something before, the call is made only after that.
+        """
+        if self._run.preludes:
+            return
         self._opening = asyncio.ensure_future(self._first())
         await asyncio.wait({self._opening}, timeout=patience_s)
         if self._opening.done():
@@ -173,11 +187,12 @@ class _Calls:
         async for batch in self._said(self._answer):
             yield batch
 
-    def citer(self) -> Citer | None:
-        """What finds the citations in the next turn; None where there can be none."""
-        names = {**self._run.citable, **citable(self._emitter.output)}
-        searches = any(offer.kind == "file_search" for offer in self._run.offers.values())
-        return Citer(names) if names or searches else None
+    def citers(self) -> list[Citer | WrittenFileCiter]:
+        """What finds the citations in the next turn; none where there can be none."""
+        known = {**self._run.citable, **citable(self._emitter.output)}
+        searches = any(offer.kind in ("file_search", "web_search") for offer in self._run.offers.values())
+        written = {**self._run.written, **written_files(self._emitter.output)}
+        return [*([Citer(known)] if known or searches else []), *([WrittenFileCiter(written)] if written else [])]
 
     async def _first(self) -> ModelStream:
         """The first answer, begun. Long contexts are counted on a thread."""
@@ -203,15 +218,16 @@ class _Calls:
         engine, run, emitter = self._engine, self._run, self._emitter
         said = [item for item in emitter.output if getattr(item, "status", None) != "incomplete"]
         own = for_model(engine, [item for item in said if not isinstance(item, Compaction)])
-        choice = request.choice
+        seen = visible(emitter.offers, emitter.found)
+        choice = request.choice and choice_of(run.response.tool_choice, seen)
         if emitter.turns and choice is not None and choice.mode == "required":
             choice = None
         most = run.response.max_tool_calls
         over = emitter.turns + 1 >= engine.limits.model_calls_max or (most is not None and emitter.ran >= most)
         functions = tuple(
             offer.function
-            for offer in emitter.offers.values()
-            if not offer.deferred and not (over and offer.kind in engine.tools)
+            for offer in seen.values()
+            if not (over and offer.tool is not None and offer.kind in engine.tools)
         )
         limit = request.max_output_tokens
         return replace(

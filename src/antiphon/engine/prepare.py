@@ -18,12 +18,13 @@ from antiphon.engine.compact import (
 from antiphon.engine.context import UNSERVED_ITEMS, accepted, context_of, for_model, history_of, unserved
 from antiphon.engine.dispatch import preludes
 from antiphon.engine.run import Caller, Engine, Run
+from antiphon.engine.written_files import written_files
 from antiphon.errors import DECODE_ERRORS, InvalidRequest, NotFound, Unsupported, misfit
 from antiphon.ids import child_id
 from antiphon.models.base import Choice, ModelRequest
 from antiphon.tools.base import Caller as ToolCaller
 from antiphon.tools.base import Offer
-from antiphon.tools.offers import kind_of, offers
+from antiphon.tools.offers import choice_of, kind_of, loaded, offers, visible
 from antiphon.wire.items import (
     CompactionTrigger,
     InputText,
@@ -42,15 +43,7 @@ from antiphon.wire.responses import (
     Response,
     TextConfig,
 )
-from antiphon.wire.tools import (
-    UNSERVED_TOOLS,
-    ChooseAllowed,
-    ChooseComputerUse,
-    ChooseCustom,
-    ChooseFunction,
-    Tool,
-    ToolChoice,
-)
+from antiphon.wire.tools import UNSERVED_TOOLS, Tool
 
 FORWARDED = (
     "service_tier",
@@ -80,7 +73,6 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     _check_together(create)
     tools, secrets = _parted(engine, decode_tools(create.tools, engine.limits.tools_max))
     offered = offers(tools, engine.tools)
-    choice = _choice(create.tool_choice, offered)
     await _check_tools(engine, tools, ToolCaller(owner=caller.owner, access=caller.access, secrets=secrets))
     given, triggered = await _input(engine, create, caller)
     resolved = await engine.catalog.resolve(create.model, caller.access)
@@ -92,7 +84,11 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     try:
         history = await _history(engine, create, caller)
         context, unanswered = context_of(engine, history, added)
-        request = _model_request(create, resolved.model, for_model(engine, context), offered=offered, choice=choice)
+        brought = loaded(context, offered, engine.tools)
+        offered |= brought.offers()
+        seen = visible(offered, brought.found)
+        choice = choice_of(create.tool_choice, seen, later=_later(engine, tools))
+        request = _model_request(create, resolved.model, for_model(engine, context), offered=seen, choice=choice)
         request = await engine.filled(request, resolved.host, owner=caller.owner, access=caller.access, added=added)
         if triggered:
             whole_summary_request(request, engine.compaction_prompt)  # refuses what cannot be compacted
@@ -114,6 +110,8 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
             sealed="reasoning.encrypted_content" in (create.include or ()),
             include=tuple(create.include or ()),
             citable=citable(context),
+            loaded=brought,
+            written=written_files(context),
             preludes=preludes(engine.tools, tools, context, added=added),
             secrets=secrets,
             warnings=_warnings(create, left_out, strict=engine.strict),
@@ -129,13 +127,17 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
 async def prepare_count(engine: Engine, create: CreateResponse, caller: Caller) -> ModelRequest:
     """What the model would be sent, to count its tokens. Nothing is claimed or stored. Raises as `prepare` does."""
     _check_together(create)
-    offered = offers(decode_tools(create.tools, engine.limits.tools_max), engine.tools)
-    choice = _choice(create.tool_choice, offered)
+    tools = decode_tools(create.tools, engine.limits.tools_max)
+    offered = offers(tools, engine.tools)
     added = complete_items((await _input(engine, create, caller))[0], _input_ids("resp_0"))
     history = await _history(engine, create, caller)
     resolved = await engine.catalog.resolve(create.model, caller.access) if create.model else None
     host, model = (resolved.host, resolved.model) if resolved else ("", "")
-    request = _model_request(create, model, for_model(engine, [*history, *added]), offered=offered, choice=choice)
+    context = [*history, *added]
+    brought = loaded(context, offered, engine.tools)
+    seen = visible(offered | brought.offers(), brought.found)
+    choice = choice_of(create.tool_choice, seen, later=_later(engine, tools))
+    request = _model_request(create, model, for_model(engine, context), offered=seen, choice=choice)
     return await engine.filled(request, host, owner=caller.owner, access=caller.access, added=added)
 
 
@@ -213,33 +215,9 @@ async def _check_tools(engine: Engine, tools: Sequence[Tool], caller: ToolCaller
             await served.check(tool, caller, f"tools[{index}]")
 
 
-def _choice(choice: ToolChoice | None, offered: Mapping[str, Offer]) -> Choice | None:
-    """What the model may call. A choice of tools that are not there is refused."""
-    if choice is None:
-        return None
-    if isinstance(choice, str):
-        if choice == "required" and not offered:
-            raise InvalidRequest("Tool choice 'required' must come with 'tools'.", param="tool_choice")
-        return Choice(mode=choice)
-    if isinstance(choice, ChooseAllowed):
-        names = tuple(name for tool in choice.tools for name in _chosen(tool.get("type"), tool.get("name"), offered))
-        return Choice(mode=choice.mode, names=names)
-    name = choice.name if isinstance(choice, ChooseFunction | ChooseCustom) else None
-    kind = "computer" if isinstance(choice, ChooseComputerUse) else str(type(choice).__struct_config__.tag)
-    return Choice(mode="required", names=_chosen(kind, name, offered))
-
-
-def _chosen(kind: object, name: object, offered: Mapping[str, Offer]) -> tuple[str, ...]:
-    def fits(seen: str, offer: Offer) -> bool:
-        if kind == "namespace":
-            return offer.namespace == name
-        return offer.kind == kind and name in (None, offer.name, seen)
-
-    names = tuple(seen for seen, offer in offered.items() if fits(seen, offer))
-    if not names:
-        message = f"Tool choice {name or kind!r} not found in 'tools'."
-        raise InvalidRequest(message, param="tool_choice", code="tool_not_found")
-    return names
+def _later(engine: Engine, tools: Sequence[Tool]) -> list[Tool]:
+    """The tools whose functions are learned in the run."""
+    return [tool for tool in tools if (served := engine.tools.get(kind_of(tool))) is not None and served.lists]
 
 
 # ---------------------------------------------------------------- the context

@@ -17,11 +17,12 @@ from antiphon.engine.control import Control, Stop
 from antiphon.engine.dispatch import preludes
 from antiphon.engine.journal import Written
 from antiphon.engine.run import Engine, Progress, Run, emitter_of
+from antiphon.engine.written_files import written_files
 from antiphon.errors import ApiError
 from antiphon.exchange import Replay
 from antiphon.models.base import Access, ModelRequest
 from antiphon.stores.runs import RunRow
-from antiphon.tools.offers import offers
+from antiphon.tools.offers import loaded, offers, visible
 from antiphon.wire.responses import ConversationRef
 
 
@@ -113,18 +114,23 @@ async def _with_context(engine: Engine, run: Run, stored: Kept) -> Run:
     keys = _keys(engine.sealer.open(stored.keys, "", "keys")) if stored.keys else Keys(None, {})
     engine.catalog.provider(run.host)  # may not be configured here any longer
     instructions = run.response.instructions
+    context = [*history, *run.input]
+    brought = loaded(context, run.offers, engine.tools)
+    offered = {**run.offers, **brought.offers()}
     request = replace(
         stored.request,
-        items=for_model(engine, [*history, *run.input]),
-        functions=tuple(offer.function for offer in run.offers.values()),
+        items=for_model(engine, context),
+        functions=tuple(offer.function for offer in visible(offered, brought.found).values()),
         instructions=instructions if isinstance(instructions, str) else None,
     )
-    context = [*history, *run.input]
     access = Access(key=keys.key, keys=keys.keys, replay=stored.replay)
     return replace(
         run,
         request=await engine.filled(request, run.host, owner=run.owner, access=access),
+        offers=offered,
+        loaded=brought,
         citable=citable(context),
+        written=written_files(context),
         preludes=preludes(engine.tools, run.response.tools, context, added=run.input),
         secrets=keys.secrets,
         access=access,

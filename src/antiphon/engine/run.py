@@ -9,10 +9,12 @@ from msgspec import Struct
 
 from antiphon.clock import Clock
 from antiphon.engine.attachments import Asking, Attachments
+from antiphon.engine.cite import Annotations
 from antiphon.engine.control import Control
 from antiphon.engine.emit import Emitter
 from antiphon.engine.journal import Announced, Written
 from antiphon.engine.seal import Sealer
+from antiphon.engine.written_files import WrittenFile
 from antiphon.ids import NewId
 from antiphon.limits import COMPACTION_PROMPT, Background, Limits, TimeoutsConfig
 from antiphon.models.base import Access, ModelRequest
@@ -22,6 +24,7 @@ from antiphon.stores.responses import Responses
 from antiphon.stores.runs import Runs
 from antiphon.stores.signals import Signals
 from antiphon.tools.base import Offer, ServerTools
+from antiphon.tools.offers import Loaded
 from antiphon.wire.items import Item
 from antiphon.wire.responses import Response
 
@@ -85,8 +88,10 @@ class Run(Struct, frozen=True, kw_only=True):
     `response` is the response as it stands when it begins. `input` is what this request adds to the context, completed
     with ids. `access` is how the host is asked. `warnings` name what was not obeyed. A context of more tokens than
     `compact_threshold` is compacted before the model answers; with `compact_only`, it is in any case, and not answered.
-    `include` names what its events show beside the usual; `citable` are the files that earlier searches returned.
-    `preludes` is what the server's tools do before the model is asked, `secrets` what they may be told and nobody else.
+    `include` names what its events show beside the usual; `citable` is what earlier searches returned, `written` what
+    earlier calls of code wrote, by path. `loaded` is what the context brings beside the request's tools, and is among
+    `offers`; `preludes` is what the server's tools do before the model is asked, `secrets` what they may be told and
+    nobody else.
     """
 
     response: Response
@@ -100,8 +105,10 @@ class Run(Struct, frozen=True, kw_only=True):
     sealed: bool = False
     include: tuple[str, ...] = ()
     preludes: tuple[Announced, ...] = ()
+    loaded: Loaded = Loaded()
     secrets: Mapping[int, Mapping[str, Any]] = MappingProxyType({})
-    citable: Mapping[str, str] = MappingProxyType({})
+    citable: Annotations = MappingProxyType({})
+    written: Mapping[str, WrittenFile] = MappingProxyType({})
     warnings: tuple[str, ...] = ()
     compact_threshold: int | None = None
     compact_only: bool = False

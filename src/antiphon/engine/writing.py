@@ -106,7 +106,9 @@ class Writing:
     def cited(self, event: Cited, out: list[Event]) -> None:
         """An annotation of the text so far."""
         item, part = self._part("text", "", out)
-        annotation = event.annotation | {"index": part.written.tell()}
+        end = part.written.tell()
+        place = {"start_index": end - event.chars, "end_index": end} if event.chars else {"index": end}
+        annotation = event.annotation | place
         part.annotations.append(annotation)
         where: PartPlace = {"output_index": item.output_index, "item_id": item.id, "content_index": part.index}
         index = len(part.annotations) - 1

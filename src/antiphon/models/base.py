@@ -158,9 +158,13 @@ class Finish(Struct, frozen=True, tag="finish", array_like=True):
 
 
 class Cited(Struct, frozen=True, tag="cited", array_like=True):
-    """A citation at the end of the text so far: an annotation of OpenAI's, but for its place. No provider sends it."""
+    """A citation at the end of the text so far: an annotation of OpenAI's, but for its place. No provider sends it.
+
+    The last `chars` characters of the text are what cites; 0: nothing in the text does.
+    """
 
     annotation: dict[str, Any]
+    chars: int = 0
 
 
 class Compacted(Struct, frozen=True, tag="compacted", array_like=True):
@@ -195,7 +199,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A model as its host lists it. `id` is the host's own name; `dimension` only for embedding models."""
 
     id: str
-    kind: Literal["llm", "embedding", "rerank"] = "llm"
+    kind: Literal["llm", "embedding", "rerank", "image"] = "llm"
     created: int = 0
     owned_by: str = ""
     context_window: int | None = None
@@ -213,8 +217,8 @@ class Provider(Protocol):
         """The parameters that were given and this host will not be told, by the Responses API's names."""
         ...
 
-    async def post(self, path: str, body: bytes, access: Access) -> Incoming:
-        """Sends an OpenAI-shaped body to `path` (`/chat/completions`, `/completions`, `/embeddings`, `/rerank`).
+    async def post(self, path: str, body: bytes, access: Access, *, content_type: str = "application/json") -> Incoming:
+        """Sends an OpenAI-shaped body to `path` (`/chat/completions`, `/embeddings`, `/images/edits`, ...).
 
         Returns an OpenAI-shaped answer of status 200, streamed or whole; raises `UpstreamRejected` for others.
         """

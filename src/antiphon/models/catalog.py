@@ -29,6 +29,10 @@ EMBEDDING_NAME: Final = re.compile(r"embed|(^|[/_:.-])(all-minilm|bge|e5|gte)[-_
 """What tells an embedding model where nothing but its name is known."""
 RERANK_NAME: Final = re.compile(r"rerank", re.IGNORECASE)
 
+IMAGE_NAME: Final = re.compile(
+    r"gpt-image|chatgpt-image|dall-e|imagen-|(^|[/_:.-])flux|stable-diffusion|sdxl|qwen-image|seedream", re.IGNORECASE
+)
+
 log = logging.getLogger("antiphon.catalog")
 _encode = msgspec.json.Encoder().encode
 _Models = list[Model]
@@ -124,7 +128,7 @@ class Catalog:
     # ------------------------------------------------------------ one model
 
     async def resolve(self, name: str, _access: Access = NO_ACCESS, *, kind: Kind = "llm") -> Resolved:
-        """The model that a request names, for chat (`llm`), embeddings or reranking.
+        """The model that a request names, for chat (`llm`), embeddings, reranking or images.
 
         Raises `NotFound` (`model_not_found`), or `InvalidRequest` where several hosts have it (`ambiguous_model`) or
         it is of the other kind (`wrong_model_type`).
@@ -389,7 +393,7 @@ class _Shelf:
         info = self._infos.get(model) or self._describe(ModelInfo(id=model))
         sure = info.kind != "llm" or model in self.host.models
         if info.kind != wanted and sure:
-            use = {"llm": "chat or completions", "embedding": "embeddings", "rerank": "reranking"}
+            use = {"llm": "chat or completions", "embedding": "embeddings", "rerank": "reranking", "image": "images"}
             message = f"The model '{name}' is for {use[info.kind]} and cannot be used for {use[wanted]}."
             raise InvalidRequest(message, param="model", code="wrong_model_type")
 
@@ -416,6 +420,8 @@ class _Shelf:
             return replace(info, kind="rerank")
         if info.kind == "llm" and EMBEDDING_NAME.search(info.id):
             return replace(info, kind="embedding")
+        if info.kind == "llm" and IMAGE_NAME.search(info.id):
+            return replace(info, kind="image")
         return info
 
     def entry(self) -> ProviderEntry:

@@ -6,13 +6,13 @@ is what awaits: sending, reading, closing.
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any, Final, Literal
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import msgspec
 
 from antiphon.clock import Clock, system_clock
-from antiphon.config import Host
+from antiphon.config import Host, Kind
 from antiphon.egress import read_whole
 from antiphon.errors import Upstream
 from antiphon.exchange import Incoming, Outgoing, Transport
@@ -23,6 +23,7 @@ from antiphon.models.chat_errors import Refused, host_error, rejection
 
 ERROR_BYTES_MAX: Final = 256 * 1024
 """How much of a rejection is read."""
+JSON: Final = "application/json"
 DRAIN_S: Final = 0.5
 """How long the end of the connection's answer is awaited after `[DONE]`; with it, the connection can be used again."""
 
@@ -102,9 +103,9 @@ class ChatCompletions:
         """The parameters that the client gave and this host will not be told, by the Responses API's names."""
         return left_out(request, self._host.quirks)
 
-    async def post(self, path: str, body: bytes, access: Access = NO_ACCESS) -> Incoming:
+    async def post(self, path: str, body: bytes, access: Access = NO_ACCESS, *, content_type: str = JSON) -> Incoming:
         """Sends a body as it is to one of the host's OpenAI-shaped routes; the answer comes back as it is."""
-        return await self._send("POST", self._paths.get(path, path), body, access=access)
+        return await self._send("POST", self._paths.get(path, path), body, access=access, content_type=content_type)
 
     async def models(self, access: Access = NO_ACCESS) -> list[ModelInfo]:
         """The models that the host lists, in whichever of the known forms."""
@@ -119,12 +120,12 @@ class ChatCompletions:
 
     # ------------------------------------------------------------ the exchange
 
-    async def _send(self, method: str, path: str, body: bytes, *, access: Access) -> Incoming:
+    async def _send(self, method: str, path: str, body: bytes, *, access: Access, content_type: str = JSON) -> Incoming:
         """An answer of status 200; every other one is raised as what it says."""
         request = Outgoing(
             method=method,
             url=f"{self._base_url}{path}{self._query}",
-            headers=self._headers(access, has_body=bool(body)),
+            headers=self._headers(access, content_type if body else ""),
             body=body,
             host=self._host.name,
             timeouts=self._host.timeouts,
@@ -138,8 +139,8 @@ class ChatCompletions:
         )
         raise rejection(self._host.name, refused, self._secrets(access))
 
-    def _headers(self, access: Access, *, has_body: bool) -> dict[str, str]:
-        headers = {"content-type": "application/json"} if has_body else {}
+    def _headers(self, access: Access, content_type: str) -> dict[str, str]:
+        headers = {"content-type": content_type} if content_type else {}
         if key := self._key(access):
             bare = self._host.quirks.api_key_header == "api-key"
             headers[self._host.quirks.api_key_header] = key if bare else f"Bearer {key}"
@@ -219,7 +220,7 @@ def _size(entry: dict[str, Any], names: tuple[str, ...]) -> int | None:
     return next((int(size) for size in sizes if isinstance(size, (int, float)) and size > 0), None)
 
 
-def _kind(entry: dict[str, Any]) -> Literal["llm", "embedding", "rerank"]:
+def _kind(entry: dict[str, Any]) -> Kind:
     """What a host says a model is for; what its name says is for the catalog to judge."""
     architecture = entry.get("architecture")
     outputs = architecture.get("output_modalities") if isinstance(architecture, dict) else None
@@ -228,4 +229,6 @@ def _kind(entry: dict[str, Any]) -> Literal["llm", "embedding", "rerank"]:
     said = " ".join(word.lower() for word in words if isinstance(word, str))
     if "embed" in said:
         return "embedding"
+    if "image" in said and "text" not in said.replace("text-to-image", "image"):
+        return "image"
     return "rerank" if "rerank" in said else "llm"

@@ -20,7 +20,10 @@ from antiphon.exchange import Outgoing
 from antiphon.replay import redact
 from antiphon.replay.recording import Request
 
-ENDPOINTS: Final = ("/chat/completions", "/completions", "/embeddings", "/rerank", "/models")
+ENDPOINTS: Final = (
+    *("/chat/completions", "/completions", "/embeddings", "/rerank", "/images/generations", "/images/edits", "/models"),
+)
+"""What model hosts are asked for."""
 DIFFERENCES_MAX: Final = 200
 _ID = re.compile(
     r"""(?<![A-Za-z0-9_-])

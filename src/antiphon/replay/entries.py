@@ -141,12 +141,12 @@ def llama_stack_entry(file: Path) -> Entry | Skipped:
     found = llama_stack.read_file(file)
     call = found.request
     base_url, endpoint = llama_stack.place(call)
-    if not call.url or endpoint not in canonical.ENDPOINTS:
+    if call.provider != "tavily" and (not call.url or endpoint not in canonical.ENDPOINTS):
         return Skipped(
             file, f"records a call of {call.tool_name or call.endpoint or 'nothing'}, which is never made here"
         )
     match = llama_stack.FILE_NAME.fullmatch(file.name)
-    body = llama_stack.http_body(endpoint, msgspec.json.decode(call.body))
+    body = call.kwargs if call.provider else llama_stack.http_body(endpoint, msgspec.json.decode(call.body))
     return Entry(
         format=LLAMA_STACK,
         file=file,

@@ -176,7 +176,8 @@ class Library:
         """The hosts in the recordings with their models, so that a server without any configuration can serve them."""
         bases: dict[str, str] = {}
         for entry in self.entries:
-            bases.setdefault(entry.host, entry.base_url)
+            if entry.endpoint in canonical.ENDPOINTS:  # pages and searches are recorded too
+                bases.setdefault(entry.host, entry.base_url)
         return [
             RecordedHost(name=name, base_url=base_url, models=tuple(self._models(name)))
             for name, base_url in sorted(bases.items())

@@ -25,6 +25,9 @@ from antiphon.replay.recording import Answer, Frame
 
 FILE_NAME: Final = re.compile(r"(?P<lists>models-)?(?P<digest>[0-9a-f]{64}|[0-9a-f]{12})(?(lists)-[0-9a-f]{8})\.json")
 COMMON: Final = "common"
+TAVILY: Final = "https://api.tavily.com"
+TAVILY_SEARCH: Final = "/search"
+"""Where the one tool that Llama Stack records sends its requests."""
 _SUITE = re.compile(r"(?:.*/)?tests/integration/(?P<suite>[^/]+)/")
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{4,}")
 _DIGITS: Final = 5
@@ -145,6 +148,8 @@ def digests(url: str, body: Any, test_id: str | None) -> list[str]:
     `extra_body`) would have been sent.
     """
     base, endpoint = place_of(url)
+    if url == TAVILY + TAVILY_SEARCH and isinstance(body, dict):
+        return [tool_digest("tavily", "web_search", {"query": body.get("query")})]
     if endpoint not in _KNOWN:
         return []
     path = f"{urlsplit(base).path.rstrip('/')}/v1{endpoint}"
@@ -174,23 +179,15 @@ def _arguments(endpoint: str, body: Any) -> Iterator[dict[str, Any]]:
     if extra:
         kwargs["extra_body"] = extra
     yield kwargs
-    if endpoint == "/chat/completions" and kwargs.get("stream"):
-        yield from _from_its_loop(kwargs)
+    numbered = [_numbered(message) for message in kwargs.get("messages") or ()]
+    if numbered != kwargs.get("messages", []):  # as Llama Stack's own response loop writes calls
+        kwargs = {**kwargs, "messages": numbered}
+        yield kwargs
     if endpoint in ("/chat/completions", "/completions") and "stream" not in kwargs:
         kwargs = {**kwargs, "stream": False}
         yield kwargs
     if endpoint == "/completions" and not extra:
         yield {**kwargs, "extra_body": {}}
-
-
-def _from_its_loop(kwargs: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The call as Llama Stack's own response loop makes it: calls are numbered, and once usage was not asked for."""
-    bare = {name: value for name, value in kwargs.items() if name != "stream_options"}
-    numbered = [_numbered(message) for message in kwargs.get("messages") or ()]
-    if numbered != kwargs.get("messages"):
-        yield {**kwargs, "messages": numbered}
-    if "stream_options" in kwargs:
-        yield {**bare, "messages": numbered}
 
 
 def _numbered(message: Any) -> Any:
@@ -248,6 +245,8 @@ def http_body(endpoint: str, kwargs: Any) -> Any:
 
 def place(call: RecordedCall) -> tuple[str, str]:
     """The base URL of the host, its doubled `/v1` undone, and the endpoint without its `/v1`."""
+    if call.provider == "tavily":
+        return TAVILY, TAVILY_SEARCH
     endpoint = call.endpoint.removeprefix("/v1")
     return call.url.removesuffix(call.endpoint).rstrip("/"), endpoint
 
@@ -256,6 +255,9 @@ def answer_from(recording: RecordingFile) -> Answer:
     """What the host sent, as HTTP."""
     _, endpoint = place(recording.request)
     body = _dumped(msgspec.json.decode(recording.response.body))
+    if recording.request.provider:
+        told = msgspec.json.decode(body["content"])
+        return whole_answer({"query": told["query"], "results": told["top_k"]})
     if endpoint == "/models":
         return whole_answer({"object": "list", "data": body})
     if recording.response.is_streaming:

@@ -2,12 +2,13 @@
 
 What counts: the endpoint, the model, the messages in their meaning, the functions offered. What does not: the way in
 which a dialect writes them (one text part or a string, empty or absent content, an `index` in a call, a turn's calls in
-one message or several, `developer` or `system`, white space between and around texts), ids of calls, sampling
-parameters, `stream` and `stream_options`, `strict`, null members.
+one message or several, `developer` or `system`, white space between and around texts), ids of calls, the scores of a
+file search, sampling parameters, `stream` and `stream_options`, `strict`, null members.
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,8 @@ import msgspec
 
 from antiphon.replay.canonical import canonical
 
+_SCORE = re.compile(r"(?<=, score: )-?[0-9.e+-]+(?=, attributes: )")
+"""How well a file fits a question, as Llama Stack tells the model: it depends on what embeds."""
 _SKIPPED_IN_FUNCTIONS = frozenset({"type", "strict"})
 
 
@@ -75,6 +78,7 @@ def _entries(messages: Any) -> Iterator[dict[str, Any]]:
         role = message.get("role")
         content = _content(message.get("content"))
         if role in ("tool", "function"):
+            content = _SCORE.sub("", content) if isinstance(content, str) else content
             call_id = message.get("tool_call_id") or message.get("name")
             # `tool_calls` and `role` keep the ids' meaning for the renaming in `canonical`.
             yield {"role": "tool", "tool_call_id": call_id, "output": content}

@@ -9,6 +9,7 @@ import errno
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from io import FileIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -176,6 +177,16 @@ async def in_chunks(pieces: AsyncIterator[bytes], size: int) -> AsyncGenerator[b
         yield b"".join(gathered)
 
 
+@asynccontextmanager
+async def read_through(pieces: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
+    """The bytes, for somebody who may not want all of them: where they come from is closed at the end."""
+    try:
+        yield pieces
+    finally:
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()
+
+
 def _create(part: Path) -> FileIO:
     part.parent.mkdir(parents=True, exist_ok=True)
     return part.open("wb", buffering=0)
@@ -188,9 +199,16 @@ def _write(file: FileIO, chunk: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
+class _Reading(FileIO):
+    """A file that may be opened for a reader who is cancelled before its first byte: nobody is left to close it."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def _open_at(path: Path, start: int) -> FileIO:
     try:
-        file = path.open("rb", buffering=0)
+        file = _Reading(path, "rb")
     except FileNotFoundError as error:
         raise gone() from error
     file.seek(start)

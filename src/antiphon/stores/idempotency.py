@@ -6,6 +6,8 @@ see `api.idempotency`.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -110,20 +112,33 @@ class Idempotency:
         until = self._until(max(self._kept_s, RUNNING_S_MAX))
         row = (claim.owner, claim.id, until, "running", self._workers.id, claim.token, request)
         expired = Statement(_EXPIRE, (claim.owner, claim.id, int(self._clock())))
-        try:
-            await self._database.transaction([expired, Statement(_INSERT, row)])
-        except Duplicate:
-            return False
-        self._mine.add(claim.token)
+        with self._held(claim) as held:
+            try:
+                await self._database.transaction([expired, Statement(_INSERT, row)])
+            except Duplicate:
+                return False
+            held.append(claim)
         return True
 
     async def _take_over(self, claim: Claim, entry: Entry, request: str | None) -> bool:
         until = self._until(max(self._kept_s, RUNNING_S_MAX))
         row = (self._workers.id, claim.token, request, until, claim.owner, claim.id, entry.claim)
-        if not await self._database.execute(_RETAKE, row):
-            return False
-        self._mine.add(claim.token)
+        with self._held(claim) as held:
+            if not await self._database.execute(_RETAKE, row):
+                return False
+            held.append(claim)
         return True
+
+    @contextmanager
+    def _held(self, claim: Claim) -> Iterator[list[Claim]]:
+        """Counts a claim as this process's from before others can see it, and no more if it was not made."""
+        made: list[Claim] = []
+        self._mine.add(claim.token)
+        try:
+            yield made
+        finally:
+            if not made:
+                self._mine.discard(claim.token)
 
     async def _find(self, owner: str, id: str) -> Entry | None:
         row = await self._database.one(_GET, (owner, id, int(self._clock())))

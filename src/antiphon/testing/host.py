@@ -41,6 +41,7 @@ from antiphon.testing.script import (
     completion,
     embeddings,
     error_inside,
+    images,
     page,
     pieces_of,
     ranking,
@@ -223,6 +224,8 @@ class Host:
         if request.method == "GET":
             return self._models(request)
         answer = self.by_request(request) or (self._script.popleft() if self._script else None)
+        if answer is None and "/images/" in request.path:
+            return whole(images())
         body = request.json if answer is None or isinstance(answer, Reply) else {}
         if answer is None and request.path.endswith("/embeddings"):
             return whole(embeddings(body))

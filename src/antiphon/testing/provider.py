@@ -97,8 +97,9 @@ class ScriptedProvider:
         """A script takes every parameter but these."""
         return list(self.takes_not)
 
-    async def post(self, path: str, body: bytes, access: Access = NO_ACCESS) -> Incoming:
+    async def post(self, path: str, body: bytes, access: Access = NO_ACCESS, *, content_type: str = "") -> Incoming:
         """The next answer in one piece, or the error that stands in its place."""
+        del content_type
         self.posts.append((path, body, access))
         answer = self._answers.popleft() if self._answers else b"{}"
         if isinstance(answer, ApiError):

@@ -39,8 +39,8 @@ BEYOND_SDK = frozenset(
 )
 """Fields that are sent although the package's type does not name them, each with its reason."""
 
-WITHOUT_STATUS = ("reasoning", "compaction")
-"""Items that may have no status; a compaction item cannot."""
+WITHOUT_STATUS = ("reasoning", "compaction", "mcp_list_tools", "mcp_approval_request")
+"""Items that may have no status; all but the first cannot."""
 
 SDK_MAJOR = 3
 """The major version of the package whose types are the judge."""
@@ -53,8 +53,17 @@ PART_TYPES = {"output_text": "text", "refusal": "refusal", "reasoning_text": "te
 STREAMED_FIELDS = {
     "response.function_call_arguments": ("function_call", "arguments"),
     "response.custom_tool_call_input": ("custom_tool_call", "input"),
+    "response.mcp_call_arguments": ("mcp_call", "arguments"),
 }
 """Pairs of delta and done events that build up one field of an item."""
+PHASES = {
+    "file_search_call": ("in_progress", "searching", "completed"),
+    "mcp_call": ("in_progress", "completed"),
+    "mcp_list_tools": ("in_progress", "completed"),
+}
+"""Items of tools that the server runs, and the events that come between added and done, in this order."""
+FAILING = ("mcp_call", "mcp_list_tools")
+"""Those among them that have an event `failed` in place of the last; others then have none."""
 
 
 class Broken(AssertionError):
@@ -66,6 +75,7 @@ class Part(Struct):
 
     kind: str
     pieces: list[str] = field(default_factory=list)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
     whole: str | None = None
     done: bool = False
 
@@ -78,6 +88,7 @@ class Open(Struct):
     pieces: list[str] = field(default_factory=list)
     whole: str | None = None
     commands: dict[int, list[str]] = field(default_factory=dict)
+    phases: list[str] = field(default_factory=list)
     done: dict[str, Any] | None = None
 
 
@@ -223,6 +234,9 @@ class _Order:
             yield f"item id {item.get('id')!r} is missing or taken"
         if item["type"] not in WITHOUT_STATUS and item.get("status") != "in_progress":
             yield f"status of a new item is {item.get('status')!r}"
+        running = [other.item["id"] for other in self.open if other.item["type"] in PHASES and other.done is None]
+        if running and item["type"] in ("message", "reasoning"):
+            yield f"the model speaks before it can know what came of {', '.join(running)}"
         self.open.append(Open(item))
 
     def _within(self, event: dict[str, Any]) -> Iterator[str]:
@@ -244,6 +258,8 @@ class _Order:
             yield from _command_event(state, event)
         elif kind.rpartition(".")[0] in STREAMED_FIELDS:
             yield from _field_event(state, event)
+        elif (family := kind.removeprefix("response.").partition(".")[0]) in PHASES:
+            yield from _phase_event(state, event, family)
 
     def items(self) -> list[dict[str, Any]]:
         """The items as their done events have them."""
@@ -304,7 +320,9 @@ def _part_event(state: Open, event: dict[str, Any]) -> Iterator[str]:
         part.whole = event[PART_TYPES[part.kind]]
         if "".join(part.pieces) != part.whole:
             yield f"deltas {part.pieces!r} do not make {part.whole!r}"
-    elif not kind.endswith("annotation.added"):
+    elif kind == f"response.{part.kind}.annotation.added":
+        yield from _annotation_added(part, event)
+    else:
         yield f"does not belong to a part of type {part.kind}"
 
 
@@ -314,12 +332,24 @@ def _part_added(parts: list[Part], event: dict[str, Any]) -> Iterator[str]:
     parts.append(Part(event["part"]["type"]))
 
 
+def _annotation_added(part: Part, event: dict[str, Any]) -> Iterator[str]:
+    annotation, length = event["annotation"], len("".join(part.pieces))
+    if event["annotation_index"] != len(part.annotations):
+        yield f"annotation_index {event['annotation_index']}, expected {len(part.annotations)}"
+    places = [annotation[name] for name in ("index", "start_index", "end_index") if name in annotation]
+    if part.whole is not None or not all(0 <= place <= length for place in places):
+        yield f"annotation {annotation!r} of a text of which {length} characters have come, or which was done"
+    part.annotations.append(annotation)
+
+
 def _part_done(part: Part, event: dict[str, Any]) -> Iterator[str]:
     part.done = True
     if part.whole is None:
         yield f"no response.{part.kind}.done before it"
     if event["part"]["type"] != part.kind or event["part"].get(PART_TYPES[part.kind]) != part.whole:
         yield f"part {event['part']!r} is not what was streamed: {part.whole!r}"
+    if (event["part"].get("annotations") or []) != part.annotations:
+        yield f"annotations {event['part'].get('annotations')!r} are not those that were streamed: {part.annotations!r}"
 
 
 def _field_event(state: Open, event: dict[str, Any]) -> Iterator[str]:
@@ -349,6 +379,25 @@ def _command_event(state: Open, event: dict[str, Any]) -> Iterator[str]:
         yield f"deltas {state.commands[index]!r} do not make {event['command']!r}"
 
 
+def _phase_event(state: Open, event: dict[str, Any], family: str) -> Iterator[str]:
+    phase = event["type"].rpartition(".")[2]
+    expected = PHASES[family][len(state.phases) :][:1]
+    if state.item["type"] != family:
+        yield f"belongs to a {family}, not to a {state.item['type']}"
+    last = family in FAILING and expected == PHASES[family][-1:]
+    if expected != (phase,) and not (last and phase == "failed"):
+        yield f"comes after {state.phases!r}"
+    state.phases.append(phase)
+
+
+def _last_phase(item: dict[str, Any], phases: tuple[str, ...]) -> tuple[str, ...]:
+    """The last event of a call that ended so: none, if it was cut off."""
+    status = item.get("status") or ("failed" if item.get("error") else "completed")
+    if status == "completed":
+        return phases[-1:]
+    return ("failed",) if status == "failed" and item["type"] in FAILING else ()
+
+
 def _item_done(state: Open, event: dict[str, Any]) -> Iterator[str]:
     item, state.done = event["item"], event["item"]
     if (item["id"], item["type"]) != (state.item["id"], state.item["type"]):
@@ -358,10 +407,16 @@ def _item_done(state: Open, event: dict[str, Any]) -> Iterator[str]:
     if any(not part.done for part in state.parts):
         yield "with an open part"
     if item["type"] in ("message", "reasoning"):
-        content = [(part["type"], part.get(PART_TYPES.get(part["type"], ""))) for part in item.get("content") or []]
-        if content != [(part.kind, part.whole) for part in state.parts]:
+        content = [
+            (part["type"], part.get(PART_TYPES.get(part["type"], "")), part.get("annotations") or [])
+            for part in item.get("content") or []
+        ]
+        if content != [(part.kind, part.whole, part.annotations) for part in state.parts]:
             yield f"content {content!r} is not what was streamed"
     yield from _text_problems(item)
+    phases = PHASES.get(item["type"], ())
+    if phases and state.phases != [*phases[:-1], *_last_phase(item, phases)]:
+        yield f"{item.get('status')} after {state.phases!r}"
     for item_type, name in STREAMED_FIELDS.values():
         if item["type"] == item_type and item[name] != state.whole:
             yield f"{name} {item[name]!r} is not what was streamed: {state.whole!r}"

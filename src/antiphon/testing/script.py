@@ -277,6 +277,11 @@ def ranking(body: dict[str, Any]) -> dict[str, Any]:
     return {"model": body["model"], "results": sorted(results, key=lambda one: -float(one["relevance_score"]))}
 
 
+def images() -> dict[str, Any]:
+    """One image, which is none to look at."""
+    return {"created": 1, "data": [{"b64_json": base64.b64encode(b"image").decode()}], "size": "1024x1024"}
+
+
 def embeddings(body: dict[str, Any]) -> dict[str, Any]:
     """A vector for each input: its length, then zeros; as numbers or as base64 of 32-bit floats."""
     given = body["input"]

@@ -14,15 +14,29 @@ from msgspec import Struct
 from antiphon.models.base import Access, Function
 from antiphon.wire.calls import Answer, Call, Made
 from antiphon.wire.events import Event
-from antiphon.wire.items import FileSearchCall, Item
+from antiphon.wire.items import (
+    CodeInterpreterCall,
+    FileSearchCall,
+    ImageGenerationCall,
+    Item,
+    McpApprovalRequest,
+    McpApprovalResponse,
+    McpCall,
+    McpListTools,
+    ToolSearchCall,
+    ToolSearchOutput,
+    WebSearchCall,
+)
 from antiphon.wire.tools import Tool
 
 
 class Offer(Struct, frozen=True, kw_only=True):
     """A tool as the model sees it, and what its call becomes: an item of `kind` with this name and namespace.
 
-    `tool` is what the request said of it at `index` of its tools, where the server runs it. A `deferred` one is not
-    shown to the model until a tool search has found it.
+    `tool` is what the request said of it, at `index` of its tools where the server runs it. A `deferred` one is not
+    shown to the model until a tool search has found it. `about` says what its namespace is for. `alias` is the
+    function's name where another tool has its own name already; without one, the offer takes the other's place.
+    `hints` are what its MCP server says of its nature.
     """
 
     function: Function
@@ -32,6 +46,9 @@ class Offer(Struct, frozen=True, kw_only=True):
     tool: Tool | None = None
     index: int = 0
     deferred: bool = False
+    alias: str = ""
+    hints: Mapping[str, Any] = MappingProxyType({})
+    about: str = ""
 
 
 class Place(Struct, frozen=True, kw_only=True):
@@ -45,13 +62,18 @@ class Place(Struct, frozen=True, kw_only=True):
 class Caller(Struct, frozen=True, kw_only=True):
     """For whom a tool runs: the owner, the response, how model hosts are asked, and the client's secrets.
 
+    `images`: whether the model's host can be shown some.
+
     `secrets` are what a declaration said that must be neither stored nor shown, by the declaration's place in `tools`.
+    `offers` are all that the model can call by now, or could once a search has found it.
     """
 
     owner: str
     access: Access
     response_id: str = ""
     secrets: Mapping[int, Mapping[str, Any]] = MappingProxyType({})
+    images: bool = False
+    offers: Mapping[str, Offer] = MappingProxyType({})
 
 
 class Prelude(Struct, frozen=True, kw_only=True):
@@ -74,16 +96,26 @@ class Ended(Struct, frozen=True, kw_only=True):
 class ServerTool:
     """A kind of tool that the server runs; the base of each.
 
-    `idempotent`: whether a call that may have run already, in a process that died, may run again.
+    `idempotent`: whether a call that may have run already, in a process that died, may run again. `lists`: whether its
+    functions are learned only by its prelude.
     """
 
     idempotent: bool = True
+    lists: bool = False
+
+    def repeatable(self, item: Any, offer: Offer) -> bool:
+        """The same, of one call."""
+        return self.idempotent
 
     # ------------------------------------------------------------ what is declared
 
     def offers(self, tool: Any, index: int) -> Iterable[Offer]:
         """How the model sees the tool that the request declares at `index`. Raises `InvalidRequest`."""
         raise NotImplementedError
+
+    def among(self, offer: Offer, others: Sequence[Offer]) -> Offer:
+        """An offer of this tool's, where it says something of the other tools."""
+        return offer
 
     def parted(self, tool: Any) -> tuple[Any, Mapping[str, Any]]:
         """The declaration as it may be stored and shown, and the secrets that were in it."""
@@ -101,6 +133,10 @@ class ServerTool:
 
     def learned(self, tool: Any, index: int, item: Any) -> Iterable[Offer]:
         """The functions that the model can call once an item of this tool has ended. Pure."""
+        return ()
+
+    def found(self, item: Any, offers: Mapping[str, Offer]) -> Iterable[str]:
+        """The names of deferred functions that the model is shown once an item of this tool has ended. Pure."""
         return ()
 
     # ------------------------------------------------------------ a call: the pure part
@@ -121,7 +157,15 @@ class ServerTool:
         """What is told between the run and the item's end."""
         return iter(())
 
-    def failed(self, item: Any, message: str) -> Item | None:
+    def fatal(self, item: Any) -> str:
+        """Why the response cannot go on after an item that has ended so, or ""."""
+        return ""
+
+    def followed(self, item: Item, place: Place) -> Iterator[Event]:
+        """What is told of one of the items that follow a call, between its announcement and its end."""
+        return iter(())
+
+    def failed(self, item: Any, message: str) -> Item | Ended | None:
         """The item of a call that failed, with what the model is told of it; None: the response cannot go on."""
         raise NotImplementedError
 
@@ -131,6 +175,10 @@ class ServerTool:
         None: an item of which the model sees nothing.
         """
         raise NotImplementedError
+
+    def seen_among(self, item: Any, _context: Sequence[Item]) -> tuple[Call, Answer] | None:
+        """The same, where it depends on the rest of the context."""
+        return self.seen(item)
 
     # ------------------------------------------------------------ a call: the part that waits
 
@@ -144,5 +192,22 @@ class ServerTool:
 
 ServerTools = Mapping[str, ServerTool]
 """The tools that the server runs, by the `type` of their declaration."""
-SERVED_ITEMS: Mapping[type, str] = {FileSearchCall: "file_search"}
+SERVED_ITEMS: Mapping[type, str] = {
+    CodeInterpreterCall: "code_interpreter",
+    FileSearchCall: "file_search",
+    McpListTools: "mcp",
+    McpApprovalRequest: "mcp",
+    McpApprovalResponse: "mcp",
+    McpCall: "mcp",
+    WebSearchCall: "web_search",
+    ImageGenerationCall: "image_generation",
+    ToolSearchCall: "tool_search",
+    ToolSearchOutput: "tool_search",
+}
 """The items of their calls."""
+
+
+def served_as(item: Item) -> str:
+    """The kind of tool whose call the server ran as this item; "": none. A search with a call id is the client's."""
+    of_client = isinstance(item, ToolSearchCall | ToolSearchOutput) and item.call_id is not None
+    return "" if of_client else SERVED_ITEMS.get(type(item), "")

@@ -8,6 +8,8 @@ knows none of the kinds.
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from msgspec.structs import replace
+
 from antiphon.errors import InvalidRequest, Unsupported
 from antiphon.models.base import Function
 from antiphon.tools.base import Offer, Place
@@ -42,7 +44,7 @@ def client_offers(tool: Tool, place: str) -> Iterable[Offer]:
         case FunctionTool() | CustomTool():
             return [_named(tool, None)]
         case NamespaceTool():
-            return [_named(member, tool.name) for member in tool.tools]
+            return [replace(_named(member, tool.name), about=tool.description) for member in tool.tools]
         case LocalShellTool():
             return [_fixed(LOCAL_SHELL, "Runs a command on the user's machine.", _LOCAL_SHELL_SCHEMA)]
         case ShellTool():
@@ -60,7 +62,8 @@ def client_offers(tool: Tool, place: str) -> Iterable[Offer]:
             return [_fixed(COMPUTER_PREVIEW, description, _COMPUTER_PREVIEW_SCHEMA)]
         case _:
             kind = str(type(tool).__struct_config__.tag)
-            raise Unsupported(f"The tool {kind!r} is not served by this server.", param=place, code="unsupported_tool")
+            message = f"The tool {kind!r} is not served by this server."
+            raise Unsupported(message, param=f"{place}.type", code="unsupported_tool")
 
 
 def _named(tool: FunctionTool | CustomTool, namespace: str | None) -> Offer:
@@ -68,13 +71,21 @@ def _named(tool: FunctionTool | CustomTool, namespace: str | None) -> Offer:
     if isinstance(tool, FunctionTool):
         parameters = tool.parameters or {"type": "object", "properties": {}}
         function = Function(name=name, description=tool.description, parameters=parameters, strict=tool.strict)
-        return Offer(function=function, kind="function", name=tool.name, namespace=namespace)
+        return Offer(
+            function=function, kind="function", name=tool.name, namespace=namespace, tool=tool, deferred=_deferred(tool)
+        )
     says = "The tool's input, as free text."
     if isinstance(tool.format, Grammar):
         says = f"The tool's input. It must match this {tool.format.syntax} grammar:\n{tool.format.definition}"
     schema = _object({"input": {"type": "string", "description": says}}, ["input"])
     function = Function(name=name, description=tool.description, parameters=schema)
-    return Offer(function=function, kind="custom", name=tool.name, namespace=namespace)
+    return Offer(
+        function=function, kind="custom", name=tool.name, namespace=namespace, tool=tool, deferred=_deferred(tool)
+    )
+
+
+def _deferred(tool: FunctionTool | CustomTool) -> bool:
+    return tool.defer_loading is True
 
 
 def _fixed(kind: str, description: str, schema: dict[str, Any]) -> Offer:

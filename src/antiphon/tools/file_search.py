@@ -5,18 +5,21 @@ to cite stands there too. A citation's marker is taken out of the answer by `eng
 """
 
 import asyncio
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
-from antiphon.errors import InvalidRequest
+from antiphon.errors import InvalidRequest, NotFound
 from antiphon.knowledge import FileSearchConfig
 from antiphon.models.base import Access, Function
 from antiphon.models.tokens import count_text
 from antiphon.tools.base import Caller, Ended, Offer, Place, ServerTool
-from antiphon.vectors.base import Hit, Ranking, Wanted
+from antiphon.vectors.base import Hit, Wanted
+from antiphon.vectors.search import source_of
+from antiphon.vectors.wanted import ranking_of
 from antiphon.wire.calls import Answer, Call, Made
 from antiphon.wire.events import Event, FileSearchCompleted, FileSearchInProgress, FileSearchSearching, ItemPlace
 from antiphon.wire.items import FileSearchCall, InputPart, InputText
@@ -57,10 +60,14 @@ class FileSearch(ServerTool):
         return [Offer(function=function, kind="file_search", name=config.name, tool=tool, index=index)]
 
     async def check(self, tool: FileSearchTool, caller: Caller, at: str) -> None:
-        """Raises `NotFound` for a store that is not there."""
-        ranker_mode(tool.ranking_options, f"{at}.ranking_options")
-        for store in tool.vector_store_ids:
-            await self._search.check(caller.owner, store)
+        """Raises `NotFound` for a store that is not there, and `InvalidRequest` for one that has expired."""
+        _check_weights(tool.ranking_options, f"{at}.ranking_options")
+        for number, store in enumerate(tool.vector_store_ids):
+            try:
+                await self._search.check(caller.owner, store)
+            except (NotFound, InvalidRequest) as error:
+                param = f"{at}.vector_store_ids[{number}]"
+                raise type(error)(error.message, param=param, code=error.code) from error
 
     def seen(self, item: FileSearchCall) -> tuple[Call, Answer]:
         """The call and its results, in the words of the templates."""
@@ -116,8 +123,9 @@ class FileSearch(ServerTool):
         count = tool.max_num_results or RESULTS_COUNT
         ranking = ranking_of(tool.ranking_options)
         wanted = Wanted(queries=tuple(item.queries), count=count, filters=tool.filters, ranking=ranking)
+        stores = dict.fromkeys(tool.vector_store_ids)
         found = await asyncio.gather(
-            *(self._search.search(caller.owner, store, wanted, access=caller.access) for store in tool.vector_store_ids)
+            *(self._search.search(caller.owner, store, wanted, access=caller.access) for store in stores)
         )
         best = sorted((hit for hits in found for hit in hits), key=lambda hit: -hit.score)[:count]
         return Ended(item=replace(item, status="completed", results=[_result(hit) for hit in best]))
@@ -135,31 +143,7 @@ class FileSearch(ServerTool):
             )
 
 
-# ---------------------------------------------------------------- ranking
-
-
-def ranking_of(options: RankingOptions | None) -> Ranking:
-    """What a request's ranking options ask of a search."""
-    if options is None:
-        return Ranking()
-    ranking = Ranking(score_threshold=options.score_threshold or 0.0)
-    if hybrid := options.hybrid_search:
-        weights = hybrid.embedding_weight + hybrid.text_weight
-        if weights > 0:
-            ranking = replace(
-                ranking, mode="hybrid", fusion="weighted", vector_weight=hybrid.embedding_weight / weights
-            )
-    return replace(ranking, reranker=_reranker(options.ranker))
-
-
-def _reranker(ranker: str | None) -> str | None:
-    """None: as configured; "": none."""
-    if ranker == "none":
-        return ""
-    return None if ranker in (None, "auto", "default-2024-11-15", "default_2024_08_21") else ranker
-
-
-def ranker_mode(options: RankingOptions | None, at: str) -> None:
+def _check_weights(options: RankingOptions | None, at: str) -> None:
     """Raises `InvalidRequest` for weights that say nothing."""
     hybrid = options.hybrid_search if options else None
     if hybrid and not hybrid.embedding_weight + hybrid.text_weight > 0:
@@ -171,14 +155,16 @@ def ranker_mode(options: RankingOptions | None, at: str) -> None:
 
 
 def _result(hit: Hit) -> dict[str, Any]:
+    source = source_of(hit)
     result: dict[str, Any] = {
-        "attributes": dict(hit.attributes),
-        "file_id": hit.file_id,
-        "filename": hit.filename,
+        "attributes": source.attributes,
+        "file_id": source.file_id,
+        "filename": source.filename,
         "score": hit.score,
         "text": hit.chunk.piece.text,
     }
-    return result if hit.similarity is None else result | {"similarity": hit.similarity}
+    hidden = {"similarity": hit.similarity, "tokens": hit.chunk.piece.tokens or None}
+    return result | {key: value for key, value in hidden.items() if value is not None}
 
 
 def _inverse_distance(similarity: float | None) -> float | None:
@@ -190,17 +176,30 @@ def _inverse_distance(similarity: float | None) -> float | None:
 
 
 def _attributes(result: dict[str, Any]) -> dict[str, Any]:
-    """What Llama Stack shows a model of a hit's attributes: the file's own, then what it keeps with each chunk."""
-    own = {
-        key: float(value) if type(value) is int else value for key, value in (result.get("attributes") or {}).items()
-    }
-    named = own | {"filename": result.get("filename", "")}
-    tokens: dict[str, Any] = {
+    """What Llama Stack shows a model of a hit's attributes: the file's own, then what it keeps with each chunk.
+
+    It shows whole numbers as floats, and has counted their tokens as those of whole numbers.
+    """
+    filename = {"filename": result.get("filename", "")}
+    given: dict[str, Any] = result.get("attributes") or {}
+    counted = {key: int(value) if _is_whole(value) else value for key, value in given.items()}
+    kept: dict[str, Any] = {
         "document_id": result.get("file_id", ""),
-        "token_count": float(count_text(str(result.get("text", "")))),
-        "metadata_token_count": float(count_text(str(named))),
+        "token_count": float(result.get("tokens") or _tokens(str(result.get("text", "")))),
+        "metadata_token_count": float(_tokens(str(counted | filename))),
     }
-    return named | tokens
+    shown = {key: float(value) if type(value) is int else value for key, value in given.items()}
+    return shown | filename | kept
+
+
+@functools.lru_cache(maxsize=1024)
+def _tokens(text: str) -> int:
+    """Counting is slow, and the same files are found again and again."""
+    return count_text(text)
+
+
+def _is_whole(value: object) -> bool:
+    return type(value) is float and value.is_integer()
 
 
 _NOT_KEPT = "The results of this search were not kept."

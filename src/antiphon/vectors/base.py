@@ -45,7 +45,8 @@ class Document(Struct, frozen=True, kw_only=True):
 class Piece(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A stretch of a document that is embedded and found as one: `text` is what stands from `start` to `end`.
 
-    `page` is where it begins; `heading` the headings above it, the highest first, with " > " between.
+    `page` is where it begins; `heading` the headings above it, the highest first, with " > " between; `tokens` how many
+    it has, where that was counted (0: it was not).
     """
 
     text: str
@@ -53,6 +54,7 @@ class Piece(Struct, frozen=True, kw_only=True, omit_defaults=True):
     end: int
     page: int | None = None
     heading: str = ""
+    tokens: int = 0
 
 
 # ---------------------------------------------------------------- chunks

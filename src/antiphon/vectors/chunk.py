@@ -60,6 +60,7 @@ def pieces(document: Document, strategy: ChunkingStrategyResponse, tokenizer: To
 class _Span(NamedTuple):
     start: int
     text: str
+    tokens: int = 0
 
     @property
     def end(self) -> int:
@@ -83,7 +84,8 @@ def _placed(document: Document, spans: Iterable[_Span]) -> Iterator[Piece]:
             upcoming, next_start = next(following, None), start + len(block.text) + len(SEPARATOR)
         if span.text and not span.text.isspace():
             path = PATH.join(each.text for each in headings)
-            yield Piece(text=span.text, start=span.start, end=span.end, page=block.page, heading=path)
+            place = {"start": span.start, "end": span.end, "tokens": span.tokens}
+            yield Piece(text=span.text, page=block.page, heading=path, **place)
 
 
 # ---------------------------------------------------------------- windows
@@ -131,10 +133,10 @@ def _windows(slices: Iterable[str], sizes: tuple[int, int], tokenizer: Tokenizer
             middle, last = first + step, first + size
             own = _characters(tokenizer.decode_bytes(tokens[first:middle]))
             end = at + own + _characters(tokenizer.decode_bytes(tokens[middle:last]))
-            yield _Span(base + at, text[at:end])
+            yield _Span(base + at, text[at:end], size)
             at, first, shared = at + own, middle, overlap
     if len(tokens) - first > shared:
-        yield _Span(base + at, text[at:])
+        yield _Span(base + at, text[at:], len(tokens) - first)
 
 
 def _characters(utf8: bytes) -> int:

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -23,6 +23,7 @@ from antiphon.exchange import NO_REPLAY, Replay
 from antiphon.ids import child_id, random_id
 from antiphon.knowledge import VectorStoresConfig
 from antiphon.models.base import Access
+from antiphon.stores.blobs import read_through
 from antiphon.stores.files import Files
 from antiphon.stores.jobs import Job, Jobs, NewJob, pause_after
 from antiphon.stores.signals import Signals, Waiting
@@ -30,6 +31,7 @@ from antiphon.stores.vector_files import FILE_GONE, Standing, VectorFiles
 from antiphon.stores.vector_stores import Place, VectorStores
 from antiphon.vectors.base import Chunk, Document, Key, Piece, VectorIndex
 from antiphon.vectors.readers.refused import Refused
+from antiphon.vectors.search import Embed
 from antiphon.wire.chunking import ChunkingStrategyRequestParam
 from antiphon.wire.vector_stores import LastError
 
@@ -50,14 +52,6 @@ EMPTY: Final = LastError(code="invalid_file", message="The file contains no text
 Read = Callable[[AsyncIterator[bytes], str], Awaitable[Document]]
 """The bytes of a file of that name, parsed. Raises `Refused` for one that cannot be read."""
 Cut = Callable[[Document, ChunkingStrategyRequestParam | None], Iterator[Piece]]
-
-
-class Embed(Protocol):
-    """Texts into vectors of the dimension (0: whatever the model gives). Raises `ApiError`s only."""
-
-    def __call__(self, model: str, texts: Sequence[str], *, dimension: int, access: Access) -> Awaitable[list[bytes]]:
-        """One vector for each text: little-endian float32."""
-        ...
 
 
 class Ingesting(Struct, frozen=True, kw_only=True):
@@ -236,8 +230,9 @@ class _Filling:
             source = await self._ingesting.uploads.read(self._target.owner, self._target.file)
         except NotFound as error:
             raise Refused(FILE_GONE.code, FILE_GONE.message) from error
-        async for piece in source:
-            yield piece
+        async with read_through(source) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def _add(self, number: int, pieces: Sequence[Piece]) -> None:
         try:

@@ -21,7 +21,7 @@ from typing import IO, Final
 import msgspec
 
 from antiphon.knowledge import ParsingConfig
-from antiphon.stores.blobs import CHUNK_BYTES, in_chunks
+from antiphon.stores.blobs import CHUNK_BYTES, in_chunks, read_through
 from antiphon.vectors.base import Block, Document
 from antiphon.vectors.reader import Refusal, Task
 from antiphon.vectors.readers.refused import Bounds, Refused
@@ -75,11 +75,13 @@ async def _spooled(source: AsyncIterator[bytes], bytes_max: int) -> AsyncIterato
     """A file without a name, which goes with the last process that has it open."""
     with tempfile.TemporaryFile() as file:
         size = 0
-        async for piece in in_chunks(source, CHUNK_BYTES):
-            size += len(piece)
-            if size > bytes_max:
-                raise Refused("invalid_file", f"The file is larger than the {bytes_max} bytes that are read of a file.")
-            await asyncio.to_thread(file.write, piece)
+        async with read_through(source) as pieces:
+            async for piece in in_chunks(pieces, CHUNK_BYTES):
+                size += len(piece)
+                if size > bytes_max:
+                    message = f"The file is larger than the {bytes_max} bytes that are read of a file."
+                    raise Refused("invalid_file", message)
+                await asyncio.to_thread(file.write, piece)
         file.seek(0)
         yield file
 

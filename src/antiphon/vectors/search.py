@@ -17,8 +17,15 @@ from antiphon.vectors.filters import allows
 from antiphon.vectors.ranking import Mode, Ranked, adapted, best, by_meaning, by_words, fused, lean, mode_of, reranked
 from antiphon.wire.search import Filter
 
-Embed = Callable[[str, Sequence[str], Access], Awaitable[list[bytes]]]
-"""Embeds texts by a model, each to little-endian float32."""
+
+class Embed(Protocol):
+    """Texts into vectors of a store's dimension (0: whatever the model gives). Raises `ApiError`s only."""
+
+    def __call__(self, model: str, texts: Sequence[str], *, dimension: int, access: Access) -> Awaitable[list[bytes]]:
+        """One vector for each text: little-endian float32."""
+        ...
+
+
 Rerank = Callable[[str, str, Sequence[str], Access], Awaitable[list[float]]]
 """How well documents answer a query, each from 0 to 1, by a model."""
 
@@ -136,7 +143,7 @@ class Search:
         ]
 
     async def _by_meaning(self, question: _Question, queries: Sequence[str], access: Access) -> list[list[Ranked]]:
-        vectors = await self._embed(question.model, queries, access)
+        vectors = await self._embed(question.model, queries, dimension=question.key.dimension, access=access)
         key, count, among = question.key, question.count, question.among
         found = [question.index.semantic(key, vector, count=count, among=among) for vector in vectors]
         return [by_meaning(matches, key.metric) for matches in await _all(found)]
@@ -204,4 +211,25 @@ def _hit(ranked: Ranked, chunk: Chunk, files: Mapping[str, FileFacts]) -> Hit:
         score=ranked.score,
         chunk=chunk,
         similarity=ranked.similarity,
+    )
+
+
+class Source(Struct, frozen=True, kw_only=True):
+    """Where a hit comes from, as clients are told."""
+
+    file_id: str
+    filename: str
+    attributes: dict[str, str | float | bool]
+
+
+def source_of(hit: Hit) -> Source:
+    """The hit's file; of a ready-made chunk, the document that its metadata name."""
+    given = hit.chunk.metadata
+    if not given:
+        return Source(file_id=hit.file_id, filename=hit.filename, attributes=hit.attributes)
+    plain = {name: value for name, value in given.items() if isinstance(value, str | int | float | bool)}
+    return Source(
+        file_id=str(given.get("document_id") or hit.file_id),
+        filename=str(given.get("filename") or hit.filename),
+        attributes={**hit.attributes, **plain},
     )

@@ -11,8 +11,7 @@ _MODES: Final[dict[SearchMode, Literal["semantic", "keyword", "hybrid"]]] = {
     "keyword": "keyword",
     "hybrid": "hybrid",
 }
-OWN_RANKERS: Final = frozenset({"auto", "none"})
-OPENAI_RANKER: Final = "default-"
+OPENAI_RANKERS: Final = ("default-", "default_")
 """OpenAI's rankers are named so, with a date: like `auto`, they stand for the server's own choice."""
 
 
@@ -23,12 +22,19 @@ def ranking_of(options: RankingOptions | None, mode: SearchMode | None = None) -
     weights = given.hybrid_search
     total = weights.embedding_weight + weights.text_weight if weights is not None else 0.0
     return Ranking(
-        mode=_MODES[mode] if mode is not None else None,
+        mode=_MODES[mode] if mode is not None else "hybrid" if total else None,
         fusion="weighted" if total and weights is not None else None,
         vector_weight=weights.embedding_weight / total if total and weights is not None else 0.5,
         score_threshold=given.score_threshold or 0.0,
-        reranker=None if named in OWN_RANKERS or named.startswith(OPENAI_RANKER) else named,
+        reranker=_reranker(named),
     )
+
+
+def _reranker(ranker: str) -> str | None:
+    """The model that orders hits anew; None: the configured one, "": none."""
+    if ranker == "none":
+        return ""
+    return None if ranker == "auto" or ranker.startswith(OPENAI_RANKERS) else ranker
 
 
 def ranking_of_query(params: QueryParams) -> Ranking:

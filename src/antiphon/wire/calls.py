@@ -28,6 +28,8 @@ from antiphon.wire.items import (
     ShellCall,
     ShellCallOutput,
     Status,
+    ToolSearchCall,
+    ToolSearchOutput,
 )
 
 LOCAL_SHELL = "local_shell"
@@ -35,6 +37,9 @@ SHELL = "shell"
 APPLY_PATCH = "apply_patch"
 COMPUTER = "computer"
 COMPUTER_PREVIEW = "computer_use_preview"
+TOOL_SEARCH = "tool_search"
+CLIENT_TOOL_SEARCH = "client_tool_search"
+"""The kind of a search among tools that the client makes; the model knows it as `TOOL_SEARCH`."""
 
 _dumps = msgspec.json.Encoder().encode
 
@@ -80,6 +85,8 @@ def call_of(item: Item) -> Call | None:
             return Call(call_id=item.call_id, name=COMPUTER_PREVIEW, arguments=_text({"action": action}))
         case ComputerCall():
             return Call(call_id=item.call_id, name=COMPUTER, arguments=_text({"actions": item.actions or []}))
+        case ToolSearchCall(call_id=str() as call_id):
+            return Call(call_id=call_id, name=TOOL_SEARCH, arguments=_text(item.arguments))
     return None
 
 
@@ -98,6 +105,8 @@ def output_of(item: Item) -> Answer | None:
             shot = item.output
             picture = InputImage(image_url=shot.image_url, file_id=shot.file_id, detail=shot.detail or "auto")
             return Answer(call_id=item.call_id, output=[picture])
+        case ToolSearchOutput(call_id=str() as call_id):
+            return Answer(call_id=call_id, output=_text(item.tools))
     return None
 
 
@@ -190,6 +199,11 @@ def _computer_preview(call: Made) -> Item:
     return ComputerCall(id=call.id, call_id=call.call_id, action=action, pending_safety_checks=[], status=call.status)
 
 
+def _client_tool_search(call: Made) -> Item:
+    arguments = _arguments(call)
+    return ToolSearchCall(id=call.id, call_id=call.call_id, arguments=arguments, execution="client", status=call.status)
+
+
 _MAKERS: dict[str, Callable[[Made], Item]] = {
     "function": _function,
     "custom": _custom,
@@ -198,6 +212,7 @@ _MAKERS: dict[str, Callable[[Made], Item]] = {
     APPLY_PATCH: _apply_patch,
     COMPUTER: _computer,
     COMPUTER_PREVIEW: _computer_preview,
+    CLIENT_TOOL_SEARCH: _client_tool_search,
 }
 
 

@@ -199,6 +199,50 @@ class ShellCommandDone(Event, kw_only=True, tag_field="type", tag="response.shel
     command: str
 
 
+class ShellOutputDelta(ItemEvent, kw_only=True, tag_field="type", tag="response.shell_call_output_content.delta"):
+    """More of what a shell command printed: `stdout`, `stderr` or both."""
+
+    command_index: int
+    delta: dict[str, str]
+
+
+class ShellOutputDone(ItemEvent, kw_only=True, tag_field="type", tag="response.shell_call_output_content.done"):
+    """The whole output of a shell command."""
+
+    command_index: int
+    output: list[dict[str, Any]]
+
+
+class CodeInterpreterInProgress(
+    ItemEvent, kw_only=True, tag_field="type", tag="response.code_interpreter_call.in_progress"
+):
+    """A call of the code interpreter begins."""
+
+
+class CodeDelta(ItemEvent, kw_only=True, tag_field="type", tag="response.code_interpreter_call_code.delta"):
+    """More of the code."""
+
+    delta: str
+
+
+class CodeDone(ItemEvent, kw_only=True, tag_field="type", tag="response.code_interpreter_call_code.done"):
+    """The whole code."""
+
+    code: str
+
+
+class CodeInterpreterInterpreting(
+    ItemEvent, kw_only=True, tag_field="type", tag="response.code_interpreter_call.interpreting"
+):
+    """The code is run."""
+
+
+class CodeInterpreterCompleted(
+    ItemEvent, kw_only=True, tag_field="type", tag="response.code_interpreter_call.completed"
+):
+    """The code has been run."""
+
+
 class FileSearchInProgress(ItemEvent, kw_only=True, tag_field="type", tag="response.file_search_call.in_progress"):
     """A search begins."""
 
@@ -209,6 +253,66 @@ class FileSearchSearching(ItemEvent, kw_only=True, tag_field="type", tag="respon
 
 class FileSearchCompleted(ItemEvent, kw_only=True, tag_field="type", tag="response.file_search_call.completed"):
     """The search has ended."""
+
+
+class McpListToolsInProgress(ItemEvent, kw_only=True, tag_field="type", tag="response.mcp_list_tools.in_progress"):
+    """An MCP server is asked for its tools."""
+
+
+class McpListToolsCompleted(ItemEvent, kw_only=True, tag_field="type", tag="response.mcp_list_tools.completed"):
+    """It has said them."""
+
+
+class McpListToolsFailed(ItemEvent, kw_only=True, tag_field="type", tag="response.mcp_list_tools.failed"):
+    """It could not be asked."""
+
+
+class McpCallInProgress(ItemEvent, kw_only=True, tag_field="type", tag="response.mcp_call.in_progress"):
+    """A call of an MCP server's tool begins."""
+
+
+class McpArgumentsDelta(ItemEvent, kw_only=True, tag_field="type", tag="response.mcp_call_arguments.delta"):
+    """More of its arguments."""
+
+    delta: str
+
+
+class McpArgumentsDone(ItemEvent, kw_only=True, tag_field="type", tag="response.mcp_call_arguments.done"):
+    """Its whole arguments."""
+
+    arguments: str
+
+
+class McpCallCompleted(ItemEvent, kw_only=True, tag_field="type", tag="response.mcp_call.completed"):
+    """The tool has answered."""
+
+
+class McpCallFailed(ItemEvent, kw_only=True, tag_field="type", tag="response.mcp_call.failed"):
+    """The tool could not be run, or said that it failed."""
+
+
+class WebSearchInProgress(ItemEvent, kw_only=True, tag_field="type", tag="response.web_search_call.in_progress"):
+    """A search begins."""
+
+
+class WebSearchSearching(ItemEvent, kw_only=True, tag_field="type", tag="response.web_search_call.searching"):
+    """The web is asked."""
+
+
+class WebSearchCompleted(ItemEvent, kw_only=True, tag_field="type", tag="response.web_search_call.completed"):
+    """The search has ended."""
+
+
+class ImageInProgress(ItemEvent, kw_only=True, tag_field="type", tag="response.image_generation_call.in_progress"):
+    """An image begins."""
+
+
+class ImageGenerating(ItemEvent, kw_only=True, tag_field="type", tag="response.image_generation_call.generating"):
+    """The image model is asked."""
+
+
+class ImageCompleted(ItemEvent, kw_only=True, tag_field="type", tag="response.image_generation_call.completed"):
+    """The image is there."""
 
 
 class ErrorEvent(Event, kw_only=True, tag_field="type", tag="error"):

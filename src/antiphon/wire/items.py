@@ -277,6 +277,7 @@ class ShellCall(Sparse, kw_only=True, tag_field="type", tag="shell_call"):
     environment: dict[str, Any] | None = None
     status: Status | None = None
     caller: dict[str, Any] | None = None
+    memory: "Memory | None" = None
 
 
 class ShellCallOutput(Sparse, kw_only=True, tag_field="type", tag="shell_call_output"):
@@ -338,6 +339,7 @@ class Memory(Sparse, kw_only=True):
     """What a model did and saw of a call that the server ran: kept with the item, and shown to no client.
 
     `turn` tells the model calls of one response apart. Without `output`, what the item itself says is told again.
+    `files` are those that code wrote: path -> id.
     """
 
     call_id: str = ""
@@ -345,6 +347,7 @@ class Memory(Sparse, kw_only=True):
     arguments: str = ""
     output: str | list[InputPart] | None = None
     turn: int = 0
+    files: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class FileSearchCall(Sparse, kw_only=True, tag_field="type", tag="file_search_call"):
@@ -358,11 +361,13 @@ class FileSearchCall(Sparse, kw_only=True, tag_field="type", tag="file_search_ca
 
 
 class WebSearchCall(Sparse, kw_only=True, tag_field="type", tag="web_search_call"):
-    """A search on the web."""
+    """A search on the web, or a look at a page. Sources and results are kept, and shown to a client that asks."""
 
     id: Id | None = None
     action: dict[str, Any] | None = None
     status: Literal["in_progress", "searching", "completed", "failed", "incomplete"] | None = None
+    results: list[dict[str, Any]] | None = None
+    memory: Memory | None = None
 
 
 class ImageGenerationCall(Sparse, kw_only=True, tag_field="type", tag="image_generation_call"):
@@ -370,7 +375,7 @@ class ImageGenerationCall(Sparse, kw_only=True, tag_field="type", tag="image_gen
 
     id: Id | None = None
     result: str | None = None
-    status: Literal["in_progress", "completed", "generating", "failed"] | None = None
+    status: Literal["in_progress", "completed", "incomplete", "generating", "failed"] | None = None
     action: str | None = None
     background: str | None = None
     output_format: str | None = None
@@ -379,16 +384,18 @@ class ImageGenerationCall(Sparse, kw_only=True, tag_field="type", tag="image_gen
     size: str | None = None
     error: dict[str, Any] | None = None
     svg_usage: dict[str, Any] | None = None
+    memory: Memory | None = None
 
 
 class CodeInterpreterCall(Sparse, kw_only=True, tag_field="type", tag="code_interpreter_call"):
-    """Code that was run in a container."""
+    """Code that was run in a container. `outputs` are always kept, and shown to a client that asks for them."""
 
     id: Id | None = None
     code: str | None = None
     container_id: str
     outputs: list[dict[str, Any]] | None = None
     status: Literal["in_progress", "completed", "incomplete", "interpreting", "failed"] | None = None
+    memory: Memory | None = None
 
 
 class McpListTools(Sparse, kw_only=True, tag_field="type", tag="mcp_list_tools"):
@@ -398,6 +405,7 @@ class McpListTools(Sparse, kw_only=True, tag_field="type", tag="mcp_list_tools")
     server_label: str
     tools: list[dict[str, Any]]
     error: Any = None
+    memory: Memory | None = None
 
 
 class McpApprovalRequest(Sparse, kw_only=True, tag_field="type", tag="mcp_approval_request"):
@@ -407,6 +415,7 @@ class McpApprovalRequest(Sparse, kw_only=True, tag_field="type", tag="mcp_approv
     arguments: str
     name: str
     server_label: str
+    memory: Memory | None = None
 
 
 class McpApprovalResponse(Sparse, kw_only=True, tag_field="type", tag="mcp_approval_response"):
@@ -429,6 +438,7 @@ class McpCall(Sparse, kw_only=True, tag_field="type", tag="mcp_call"):
     error: Any = None
     output: str | None = None
     status: Literal["in_progress", "completed", "incomplete", "calling", "failed"] | None = None
+    memory: Memory | None = None
 
 
 class ToolSearchCall(Sparse, kw_only=True, tag_field="type", tag="tool_search_call"):
@@ -439,6 +449,7 @@ class ToolSearchCall(Sparse, kw_only=True, tag_field="type", tag="tool_search_ca
     arguments: Any
     execution: Literal["server", "client"] | None = None
     status: Status | None = None
+    memory: Memory | None = None
 
 
 class ToolSearchOutput(Sparse, kw_only=True, tag_field="type", tag="tool_search_output"):

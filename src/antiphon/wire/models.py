@@ -10,7 +10,7 @@ from msgspec import field
 
 from antiphon.wire.base import Full, Sparse
 
-ModelType = Literal["llm", "embedding", "rerank"]
+ModelType = Literal["llm", "embedding", "rerank", "image"]
 
 
 class CustomMetadata(Sparse, kw_only=True):

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from antiphon.wire.base import Sparse
+from antiphon.wire.containers import FILE_IDS_MAX, MemoryLimit
 from antiphon.wire.search import Filter, RankingOptions
 
 Callers = list[Literal["direct", "programmatic"]]
@@ -96,6 +97,147 @@ class FileSearchTool(Sparse, kw_only=True, tag_field="type", tag="file_search"):
     filters: Filter | None = None
 
 
+class McpFilter(Sparse, kw_only=True):
+    """Some of an MCP server's tools: those of these names, those that only read, or both together."""
+
+    tool_names: list[str] | None = None
+    read_only: bool | None = None
+
+
+class McpApprovals(Sparse, kw_only=True):
+    """Which tools are run only when the client has agreed, and which without asking."""
+
+    always: McpFilter | None = None
+    never: McpFilter | None = None
+
+
+class McpTool(Sparse, kw_only=True, tag_field="type", tag="mcp"):
+    """The tools of an MCP server, at an address or of a configured connector; the server runs them.
+
+    `headers` and `authorization` are secrets: what is stored and shown has neither.
+    """
+
+    server_label: Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$")]
+    server_url: str | None = None
+    connector_id: str | None = None
+    server_description: str | None = None
+    headers: dict[str, str] | None = None
+    authorization: str | None = None
+    allowed_tools: list[str] | McpFilter | None = None
+    require_approval: Literal["always", "never"] | McpApprovals | None = None
+    defer_loading: bool | None = None
+    allowed_callers: Callers | None = None
+
+
+ContextSize = Literal["low", "medium", "high"]
+
+
+class UserLocation(Sparse, kw_only=True):
+    """About where the user is: a two-letter country, names of region and city, a time zone of IANA's."""
+
+    type: Literal["approximate"] | None = None
+    city: str | None = None
+    country: str | None = None
+    region: str | None = None
+    timezone: str | None = None
+
+
+class WebSearchFilters(Sparse, kw_only=True):
+    """Domains that may be found, with their subdomains; none named: all. `blocked_domains` may never."""
+
+    allowed_domains: list[str] | None = None
+    blocked_domains: list[str] | None = None
+
+
+class WebSearchTool(Sparse, kw_only=True, tag_field="type", tag="web_search"):
+    """Lets the model search the web; the server runs it. Without `external_web_access`, no page is fetched."""
+
+    external_web_access: bool | None = None
+    filters: WebSearchFilters | None = None
+    search_context_size: ContextSize | None = None
+    user_location: UserLocation | None = None
+
+
+class WebSearchTool2025(WebSearchTool, kw_only=True, tag="web_search_2025_08_26"):
+    """The same, by its dated name."""
+
+
+class WebSearchPreviewTool(Sparse, kw_only=True, tag_field="type", tag="web_search_preview"):
+    """Web search by its earlier name."""
+
+    search_content_types: list[Literal["text", "image"]] | None = None
+    search_context_size: ContextSize | None = None
+    user_location: UserLocation | None = None
+
+
+class WebSearchPreviewTool2025(WebSearchPreviewTool, kw_only=True, tag="web_search_preview_2025_03_11"):
+    """The same, by its dated name."""
+
+
+WEB_SEARCH = ("web_search", "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11")
+"""All names of web search."""
+
+
+class ImageMask(Sparse, kw_only=True):
+    """Where an image may be changed: a data URL, or an uploaded file."""
+
+    image_url: str | None = None
+    file_id: str | None = None
+
+
+class ImageGenerationTool(Sparse, kw_only=True, tag_field="type", tag="image_generation"):
+    """Lets the model make images; the server asks an image model for them."""
+
+    model: str | None = None
+    quality: str | None = None
+    size: str | None = None
+    output_format: str | None = None
+    output_compression: Annotated[int, Meta(ge=0, le=100)] | None = None
+    moderation: str | None = None
+    background: str | None = None
+    input_fidelity: Literal["high", "low"] | None = None
+    input_image_mask: ImageMask | None = None
+    partial_images: Annotated[int, Meta(ge=0, le=3)] | None = None
+    action: Literal["generate", "edit", "auto"] | None = None
+
+
+class ToolSearchTool(Sparse, kw_only=True, tag_field="type", tag="tool_search"):
+    """Lets the model find tools that are deferred; run by the server, or (`execution`) by the client.
+
+    `description` and `parameters` are those of the client's own search.
+    """
+
+    execution: Literal["server", "client"] | None = None
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class ContainerAuto(Sparse, kw_only=True, tag_field="type", tag="container_auto"):
+    """A container that is made for the request, with copies of uploaded files."""
+
+    file_ids: Annotated[list[str], Meta(max_length=FILE_IDS_MAX)] | None = None
+    memory_limit: MemoryLimit | None = None
+    network_policy: dict[str, Any] | None = None
+    skills: Annotated[list[Any], Meta(max_length=0)] | None = None
+
+
+class ContainerReference(Struct, tag_field="type", tag="container_reference"):
+    """A container that is there already."""
+
+    container_id: str
+
+
+class InterpreterAuto(ContainerAuto, kw_only=True, tag_field="type", tag="auto"):
+    """The same, as the code interpreter names it."""
+
+
+class CodeInterpreterTool(Sparse, kw_only=True, tag_field="type", tag="code_interpreter"):
+    """Lets the model run Python in a container; the server runs it."""
+
+    container: str | InterpreterAuto
+    allowed_callers: Callers | None = None
+
+
 Tool = (
     FunctionTool
     | CustomTool
@@ -106,18 +248,18 @@ Tool = (
     | ComputerTool
     | ComputerUsePreviewTool
     | FileSearchTool
+    | McpTool
+    | WebSearchTool
+    | WebSearchTool2025
+    | WebSearchPreviewTool
+    | WebSearchPreviewTool2025
+    | ImageGenerationTool
+    | ToolSearchTool
+    | CodeInterpreterTool
 )
 
 UNSERVED_TOOLS = frozenset(
     {
-        "web_search",
-        "web_search_2025_08_26",
-        "web_search_preview",
-        "web_search_preview_2025_03_11",
-        "mcp",
-        "code_interpreter",
-        "image_generation",
-        "tool_search",
         "programmatic_tool_calling",
     }
 )
@@ -173,6 +315,33 @@ class ChooseFileSearch(Struct, tag_field="type", tag="file_search"):
     """The model must search the vector stores."""
 
 
+class ChooseMcp(Sparse, kw_only=True, tag_field="type", tag="mcp"):
+    """The model must call a tool of this MCP server: the one that is named, or any."""
+
+    server_label: str
+    name: str | None = None
+
+
+class ChooseWebSearch(Struct, tag_field="type", tag="web_search"):
+    """The model must search the web."""
+
+
+class ChooseWebSearchPreview(Struct, tag_field="type", tag="web_search_preview"):
+    """The model must search the web: the name that OpenAI's document has."""
+
+
+class ChooseWebSearchPreview2025(Struct, tag_field="type", tag="web_search_preview_2025_03_11"):
+    """Likewise."""
+
+
+class ChooseImageGeneration(Struct, tag_field="type", tag="image_generation"):
+    """The model must make an image."""
+
+
+class ChooseCodeInterpreter(Struct, tag_field="type", tag="code_interpreter"):
+    """The model must run code."""
+
+
 ToolChoice = (
     ChoiceMode
     | ChooseFunction
@@ -185,4 +354,10 @@ ToolChoice = (
     | ChooseComputerUse
     | ChooseComputerPreview
     | ChooseFileSearch
+    | ChooseMcp
+    | ChooseWebSearch
+    | ChooseWebSearchPreview
+    | ChooseWebSearchPreview2025
+    | ChooseImageGeneration
+    | ChooseCodeInterpreter
 )

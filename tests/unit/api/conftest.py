@@ -153,6 +153,8 @@ def services(ended: list[Any]) -> Services:
         files=None,
         uploads=None,
         parser=None,
+        containers=None,
+        hosting=None,
         batches=None,
         jobs=None,
         vector_stores=None,

@@ -4,10 +4,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.engine.cite import Citer, citable, marked
+from antiphon.ids import page_id
 from antiphon.models.base import CallStart, Cited, Finish, Text
-from antiphon.wire.items import FileSearchCall, InputText, Message, OutputText
+from antiphon.wire.items import FileSearchCall, InputText, Message, OutputText, WebSearchCall
 
-NAMES = {"file-1a": "a.pdf", "file_2b": "b.md", "doc:7": "c.txt"}
+PAGE = "https://www.example.org/a_(b)?x=1"
+MARKER = f"<|{page_id(PAGE)}|>"
+LINK = f"[example.org]({PAGE})"
+
+
+def file(id, name):
+    return {"type": "file_citation", "file_id": id, "filename": name}
+
+
+NAMES = {"file-1a": file("file-1a", "a.pdf"), "file_2b": file("file_2b", "b.md"), "doc:7": file("doc:7", "c.txt")}
+PAGES = {page_id(PAGE): {"type": "url_citation", "url": PAGE, "title": "A"}}
 
 
 def cited(*texts, names=NAMES):
@@ -93,4 +104,62 @@ def test_what_a_user_says_is_left_alone():
 def test_the_files_of_all_searches_may_be_cited():
     results = [{"file_id": "file-1a", "filename": "a.pdf"}, {"file_id": "file-3", "filename": ""}]
     items = [FileSearchCall(queries=["q"], results=results), FileSearchCall(queries=["q"])]
-    assert citable(items) == {"file-1a": "a.pdf", "file-3": "unknown"}
+    assert citable(items) == {"file-1a": file("file-1a", "a.pdf"), "file-3": file("file-3", "unknown")}
+
+
+# ---------------------------------------------------------------- pages
+
+
+def linked(*texts, known=PAGES):
+    """The text, and each citation as the piece of the text that it covers."""
+    citer = Citer(known)
+    events = [event for text in texts for event in citer.feed([Text(text)])] + citer.feed([Finish("stop")])
+    said, covered = "", []
+    for event in events:
+        if isinstance(event, Cited):
+            covered.append((event.annotation["url"], said[len(said) - event.chars :]))
+        elif isinstance(event, Text):
+            said += event.text
+    return said, covered
+
+
+def test_a_pages_marker_becomes_a_link_which_the_citation_covers():
+    assert linked(f"It is so {MARKER}.") == (f"It is so ({LINK}).", [(PAGE, LINK)])
+
+
+def test_a_link_that_the_model_writes_is_cited_where_it_stands():
+    text = f"See [the page]({PAGE}), and [again]({PAGE}&utm_source=openai)."
+    first, second = f"[the page]({PAGE})", f"[again]({PAGE}&utm_source=openai)"
+    assert linked(text) == (text, [(PAGE, first), (PAGE, second)])
+
+
+def test_a_link_to_a_page_that_no_search_has_found_is_no_citation():
+    text = "See [x](https://example.com/) and [y](https://www.example.org/)."
+    assert linked(text) == (text, [])
+    assert linked(f"So {MARKER}.", known={}) == ("So.", [])
+
+
+@given(
+    st.lists(st.integers(0, 200), max_size=12),
+    st.sampled_from([f"A {MARKER}. [B]({PAGE})!{MARKER}{MARKER}[", f"[[x]({PAGE}) <|web-12345678|> [y]({PAGE}"]),
+)
+def test_it_does_not_matter_how_a_text_with_pages_is_cut(cuts, text):
+    ends = sorted({*(cut for cut in cuts if cut <= len(text)), len(text)})
+    pieces = [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    assert linked(*pieces) == linked(text)
+
+
+def test_the_model_sees_its_page_markers_again_and_its_own_links_as_they_were():
+    said = f"It is so {MARKER}. See [the page]({PAGE}). And so {MARKER}"
+    text, covered = linked(said)
+    annotations, at = [], 0
+    for url, piece in covered:
+        at = text.index(piece, at)
+        annotations.append({"type": "url_citation", "url": url, "title": "A", "start_index": at})
+        at += len(piece)
+    (again,) = marked(Message(role="assistant", content=[OutputText(text=text, annotations=annotations)])).content
+    assert again.text == said
+
+
+def test_the_pages_of_all_searches_may_be_cited():
+    assert citable([WebSearchCall(results=[{"url": PAGE, "title": "A"}]), WebSearchCall()]) == PAGES

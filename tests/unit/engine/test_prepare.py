@@ -9,7 +9,7 @@ from antiphon.engine.run import Caller, Recent
 from antiphon.errors import ApiError, Conflict, InvalidRequest, NotFound, Unsupported
 from antiphon.models.base import NO_ACCESS, CallArguments, CallStart, Choice, Finish, ModelRequest
 from antiphon.testing.provider import Script, text
-from antiphon.wire.items import FunctionCall, FunctionCallOutput, InputText, Message, Reasoning, ToolSearchOutput
+from antiphon.wire.items import ConfigurationUpdate, FunctionCall, FunctionCallOutput, InputText, Message, Reasoning
 
 FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}
 CALLS = Script([[CallStart(0, "c1", "f"), CallArguments(0, "{}"), Finish("calls")]])
@@ -40,7 +40,7 @@ def output(call_id: str) -> dict[str, str]:
         ({"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": ""}]}, InvalidRequest, "input"),
         ({"input": [{"type": "compaction", "encrypted_content": "x"}]}, InvalidRequest, "input[0].encrypted_content"),
         ({"input": [{"type": "compaction_trigger"}, {"role": "user", "content": "hi"}]}, InvalidRequest, "input[0]"),
-        ({"input": [{"type": "tool_search_output", "tools": []}]}, Unsupported, "input[0]"),
+        ({"input": [{"type": "configuration_update"}]}, Unsupported, "input[0]"),
         ({"input": []}, InvalidRequest, "input"),
         ({"input": "x" * 10_485_761}, InvalidRequest, "input"),
         ({"conversation": "conv_missing"}, NotFound, "conversation"),
@@ -76,7 +76,7 @@ def output(call_id: str) -> dict[str, str]:
             "input[0].content[0]",
         ),
         ({"tools": [{"type": "web_search"}]}, Unsupported, "tools[0].type"),
-        ({"tools": [FUNCTION, {"type": "mcp", "server_label": "x"}]}, Unsupported, "tools[1].type"),
+        ({"tools": [FUNCTION, {"type": "programmatic_tool_calling"}]}, Unsupported, "tools[1].type"),
         ({"tools": [{"type": "novelty"}]}, InvalidRequest, "tools[0].type"),
         ({"tools": [{"type": "function"}]}, InvalidRequest, "tools[0].name"),
         ({"tools": [FUNCTION, FUNCTION]}, InvalidRequest, "tools[1]"),
@@ -92,7 +92,7 @@ async def test_a_wrong_request_is_refused_naming_the_parameter(bench, body, kind
     assert refused.value.param == param
 
 
-@pytest.mark.parametrize("tool", ["web_search", "mcp", "code_interpreter", "image_generation"])
+@pytest.mark.parametrize("tool", ["web_search", "image_generation"])
 async def test_a_tool_that_is_not_served_is_named(bench, tool):
     with pytest.raises(Unsupported, match=repr(tool)):
         await bench().prepared(input="hi", tools=[{"type": tool}])
@@ -277,8 +277,8 @@ async def test_a_conversation_shows_the_model_every_item_however_it_came_there(b
 async def test_an_item_in_a_conversation_that_cannot_be_honoured_is_refused(bench):
     bench = bench()
     conversation = await bench.conversation()
-    await bench.engine.conversations.append("me", conversation, [ToolSearchOutput(id="tso_1", tools=[])])
-    with pytest.raises(Unsupported, match="'tool_search_output'") as refused:
+    await bench.engine.conversations.append("me", conversation, [ConfigurationUpdate(id="cfg_1")])
+    with pytest.raises(Unsupported, match="'configuration_update'") as refused:
         await bench.prepared(input="hi", conversation=conversation)
     assert refused.value.param == "conversation"
 

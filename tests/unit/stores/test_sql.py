@@ -7,6 +7,7 @@ import pytest
 from antiphon.stores import (
     batches,
     completions,
+    containers,
     conversations,
     embedded_jobs,
     files,
@@ -44,7 +45,18 @@ PARTIAL = ("responses_unfinished", "batches_open", "jobs_by_worker", "loose_cont
 
 def statements() -> list[tuple[str, str]]:
     found = []
-    for module in (batches, completions, conversations, embedded_jobs, files, idempotency, items, responses, runs):
+    for module in (
+        batches,
+        completions,
+        containers,
+        conversations,
+        embedded_jobs,
+        files,
+        idempotency,
+        items,
+        responses,
+        runs,
+    ):
         for name, value in vars(module).items():
             sql = value[-1] if isinstance(value, list) and value and isinstance(value[0], str) else value
             if isinstance(sql, str) and re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", sql):

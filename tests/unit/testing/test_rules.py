@@ -89,6 +89,41 @@ def good() -> Events:
     return copy.deepcopy(events)
 
 
+CITED = {"type": "file_citation", "file_id": "file-1", "filename": "a.pdf", "index": 3}
+SEARCH = {"type": "file_search_call", "id": "fs_1", "queries": ["q"], "status": "completed", "results": None}
+
+
+def searched() -> Events:
+    """A search that the server runs, and a message that cites what it found."""
+    in_part = {"output_index": 1, "item_id": "msg_1", "content_index": 0}
+    in_search = {"output_index": 0, "item_id": "fs_1"}
+    part = {**PART, "annotations": [CITED]}
+    message = {**MESSAGE, "content": [part]}
+    done = {**RESPONSE, "status": "completed", "completed_at": 2, "usage": USAGE, "output": [SEARCH, message]}
+    new_message = {**MESSAGE, "status": "in_progress", "content": []}
+    new_search = {**SEARCH, "status": "in_progress"}
+    cited = {"type": "response.output_text.annotation.added", **in_part, "annotation_index": 0, "annotation": CITED}
+    events: Events = [
+        {"type": "response.created", "response": RESPONSE},
+        {"type": "response.in_progress", "response": RESPONSE},
+        {"type": "response.output_item.added", "output_index": 0, "item": new_search},
+        {"type": "response.file_search_call.in_progress", **in_search},
+        {"type": "response.file_search_call.searching", **in_search},
+        {"type": "response.file_search_call.completed", **in_search},
+        {"type": "response.output_item.done", "output_index": 0, "item": SEARCH},
+        {"type": "response.output_item.added", "output_index": 1, "item": new_message},
+        {"type": "response.content_part.added", **in_part, "part": {**PART, "text": ""}},
+        {"type": "response.output_text.delta", **in_part, "delta": "Hel", "logprobs": []},
+        cited,
+        {"type": "response.output_text.delta", **in_part, "delta": "lo", "logprobs": []},
+        {"type": "response.output_text.done", **in_part, "text": "Hello", "logprobs": []},
+        {"type": "response.content_part.done", **in_part, "part": part},
+        {"type": "response.output_item.done", "output_index": 1, "item": message},
+        {"type": "response.completed", "response": done},
+    ]
+    return copy.deepcopy(events)
+
+
 def raw(events: Events, *, renumber: bool = True) -> bytes:
     """The events as a server would send them."""
     if renumber:
@@ -177,6 +212,33 @@ def final(**fields: Any) -> Callable[[Events], Events]:
 def test_a_broken_rule_is_named(change: Callable[[Events], Events], says: str) -> None:
     with pytest.raises(Broken) as broken:
         check(raw(change(good())))
+    assert says in str(broken.value)
+
+
+def test_a_stream_with_a_search_is_accepted() -> None:
+    assert check(raw(searched())).of("file_search_call") == [SEARCH]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (without(3), "comes after []"),
+        (without(4), "comes after ['in_progress']"),
+        (without(5), "completed after ['in_progress', 'searching']"),
+        (swapped(4, 5), "comes after ['in_progress']"),
+        (swapped(5, 6), "the item is done already"),
+        (changed(6, item={**SEARCH, "status": "failed"}), "failed after"),
+        (changed(5, output_index=1, item_id="msg_1"), "was never added"),
+        (swapped(6, 7), "the model speaks before it can know what came of fs_1"),
+        (swapped(9, 10), "of a text of which 0 characters have come"),
+        (swapped(10, 12), "or which was done"),
+        (changed(10, annotation_index=1), "annotation_index 1, expected 0"),
+        (without(10), "annotations [{'type': 'file_citation'"),
+    ],
+)
+def test_a_broken_rule_of_searches_and_citations_is_named(change: Callable[[Events], Events], says: str) -> None:
+    with pytest.raises(Broken) as broken:
+        check(raw(change(searched())))
     assert says in str(broken.value)
 
 

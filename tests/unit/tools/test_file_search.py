@@ -2,14 +2,12 @@
 
 import pytest
 
-from antiphon.errors import InvalidRequest
+from antiphon.errors import InvalidRequest, NotFound
 from antiphon.knowledge import FileSearchConfig
 from antiphon.models.base import NO_ACCESS
 from antiphon.testing.tool import scripted_search
 from antiphon.tools.base import Caller
-from antiphon.tools.file_search import ranking_of
 from antiphon.tools.offers import offers
-from antiphon.vectors.base import Ranking
 from antiphon.wire.calls import Made
 from antiphon.wire.items import FileSearchCall, Memory
 from antiphon.wire.search import HybridSearch, RankingOptions
@@ -49,6 +47,13 @@ async def test_the_best_hits_of_all_stores_are_the_results():
         "score": 0.9,
         "text": "x",
     }
+
+
+async def test_a_store_that_is_named_twice_is_searched_once():
+    served = scripted_search(a=[("file-1", 0.9, "x")])
+    (offer,) = offers([FileSearchTool(vector_store_ids=["a", "a"])], {"file_search": served}).values()
+    item, _ = served.begun(made('{"query": "q"}'), offer)
+    assert len((await served.run(item, offer, CALLER)).item.results) == 1
 
 
 def test_what_a_model_is_told_is_what_llama_stack_tells_it():
@@ -100,21 +105,11 @@ def test_a_search_whose_results_were_not_kept_says_so():
     assert answer.output == "The results of this search were not kept."
 
 
-@pytest.mark.parametrize(
-    ("options", "ranking"),
-    [
-        (None, Ranking()),
-        (RankingOptions(ranker="auto", score_threshold=0.5), Ranking(score_threshold=0.5)),
-        (RankingOptions(ranker="none"), Ranking(reranker="")),
-        (RankingOptions(ranker="host/reranker"), Ranking(reranker="host/reranker")),
-        (
-            RankingOptions(hybrid_search=HybridSearch(embedding_weight=3, text_weight=1)),
-            Ranking(mode="hybrid", fusion="weighted", vector_weight=0.75),
-        ),
-    ],
-)
-def test_ranking_options_say_how_to_search(options, ranking):
-    assert ranking_of(options) == ranking
+async def test_a_store_that_is_not_there_is_named():
+    tool = FileSearchTool(vector_store_ids=["a", "b"])
+    with pytest.raises(NotFound, match="'b'") as refused:
+        await scripted_search(a=[]).check(tool, CALLER, "tools[3]")
+    assert refused.value.param == "tools[3].vector_store_ids[1]"
 
 
 async def test_weights_that_weigh_nothing_are_refused():

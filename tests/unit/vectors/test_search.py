@@ -50,7 +50,8 @@ class World:
             raise NotFound(f"Vector store with id '{id}' not found.")
         return self.view_
 
-    async def embed(self, model, texts, access):
+    async def embed(self, model, texts, *, dimension, access):
+        assert dimension == self.view_.dimension
         self.embedded.append((model, list(texts), access))
         return [vector(*meaning(text)) for text in texts]
 
@@ -183,10 +184,10 @@ async def test_words_are_looked_for_while_a_host_embeds(world):
             answered.set()
             return await super().keyword(*arguments, **named)
 
-    async def embed(model, texts, access):
+    async def embed(model, texts, *, dimension, access):
         asked.set()
         await answered.wait()
-        return await world.embed(model, texts, access)
+        return await world.embed(model, texts, dimension=dimension, access=access)
 
     world.index.__class__ = Watched
     search = Search(world, {"here": world.index}, SearchConfig(), embed=embed, rerank=world.rerank)

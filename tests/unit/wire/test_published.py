@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 import pytest
+from openai import types as openai_types
 from openai.types import Batch as SdkBatch
 from openai.types import BatchError as SdkBatchError
 from openai.types import BatchRequestCounts as SdkBatchRequestCounts
@@ -41,6 +42,7 @@ from openai.types import Upload as SdkUpload
 from openai.types import VectorStore as SdkVectorStore
 from openai.types import VectorStoreDeleted as SdkVectorStoreDeleted
 from openai.types import VectorStoreSearchResponse as SdkSearchResult
+from openai.types import containers as sdk_container_files
 from openai.types import conversations as sdk_conversations
 from openai.types import responses as sdk
 from openai.types.chat import ChatCompletion, completion_list_params, completion_update_params
@@ -54,6 +56,7 @@ from antiphon.wire import (
     batches,
     chat,
     chunking,
+    containers,
     conversations,
     embeddings,
     events,
@@ -134,7 +137,34 @@ DEVIATIONS: dict[str, str] = {
     "item additional_tools.role: -assistant -critic -developer -discriminator -system -tool -unknown -user": PASSED_ON,
     "item code_interpreter_call.code: required there": FILLED_IN,
     "item code_interpreter_call.outputs: required there": FILLED_IN,
-    "item file_search_call: adds memory": "kept with the item and never sent: `wire.shown` takes it out",
+    **{
+        f"item {name}: adds memory": "kept with the item and never sent: `wire.shown` takes it out"
+        for name in (
+            *("code_interpreter_call", "file_search_call", "image_generation_call", "shell_call"),
+            *("mcp_approval_request", "mcp_call", "mcp_list_tools"),
+            *("tool_search_call", "web_search_call"),
+        )
+    },
+    "tool mcp.connector_id: -connector_dropbox -connector_gmail -connector_googlecalendar -connector_googledrive "
+    "-connector_microsoftteams -connector_outlookcalendar -connector_outlookemail -connector_sharepoint": "the "
+    "connectors are those that the operator has configured",
+    "tool mcp: lacks tunnel_id": "a tunnel of OpenAI's own",
+    "item image_generation_call.status: +incomplete": "a call that was cut off",
+    "item web_search_call: adds results": "what the includable `web_search_call.results` asks for",
+    **{
+        f"tool image_generation: lacks {name}": PASSED_ON
+        for name in ("complexity", "frame_count", "frame_duration_ms", "svg")
+    },
+    "tool image_generation.background: -auto -opaque -transparent": PASSED_ON,
+    "tool image_generation.moderation: -auto -low": PASSED_ON,
+    "tool image_generation.output_format: -jpeg -png -webp": PASSED_ON,
+    "tool image_generation.quality: -auto -high -low -medium": PASSED_ON,
+    "tool image_generation.output_format: -gif -jpeg -png -svg -webp": PASSED_ON,
+    "tool image_generation.quality: -auto -high -low -max -medium -xhigh": PASSED_ON,
+    "Container.object: +container": "a plain string there",
+    "Container.status: +expired +running": "likewise: the two that there are",
+    "ContainerFile.object: +container.file": "likewise",
+    "ContainerFile.source: +assistant +user": "likewise",
     "item compaction_trigger: adds id": "a stored item has an id",
     "item function_call_output.call_id: required here": "a chat model has no other way to pair call and output",
     "item image_generation_call.action: -auto -edit -generate": PASSED_ON,
@@ -191,16 +221,9 @@ DEVIATIONS: dict[str, str] = {
         f"event: lacks the type response.{name}": LATER
         for name in (
             *("audio.delta", "audio.done", "audio.transcript.delta", "audio.transcript.done"),
-            *("code_interpreter_call.completed", "code_interpreter_call.in_progress"),
-            *("code_interpreter_call.interpreting", "code_interpreter_call_code.delta"),
-            *("code_interpreter_call_code.done", "image_generation_call.completed"),
-            *("image_generation_call.generating", "image_generation_call.in_progress"),
-            *("image_generation_call.partial_image", "mcp_call.completed", "mcp_call.failed", "mcp_call.in_progress"),
-            *("mcp_call_arguments.delta", "mcp_call_arguments.done", "mcp_list_tools.completed"),
-            *("mcp_list_tools.failed", "mcp_list_tools.in_progress"),
+            "image_generation_call.partial_image",
             *("reasoning_summary_part.added", "reasoning_summary_part.done", "reasoning_summary_text.delta"),
-            *("reasoning_summary_text.done", "shell_call_output_content.delta", "shell_call_output_content.done"),
-            *("web_search_call.completed", "web_search_call.in_progress", "web_search_call.searching"),
+            "reasoning_summary_text.done",
         )
     },
 }
@@ -455,6 +478,12 @@ def against_package() -> list[str]:
         ("BatchUsage", batches.BatchUsage, SdkBatchUsage),
         ("create batch", batches.CreateBatch, batch_create_params.BatchCreateParams),
         ("batches list", batches.BatchListQuery, batch_list_params.BatchListParams),
+        ("Container", containers.Container, openai_types.ContainerCreateResponse),
+        ("create container", containers.CreateContainer, openai_types.ContainerCreateParams),
+        ("containers list", containers.ContainerListQuery, openai_types.ContainerListParams),
+        ("ContainerFile", containers.ContainerFile, sdk_container_files.FileCreateResponse),
+        ("create container file", containers.CreateContainerFile, sdk_container_files.FileCreateParams),
+        ("container files list", containers.ContainerFileListQuery, sdk_container_files.FileListParams),
         ("File", files.File, FileObject),
         ("FileDeleted", files.FileDeleted, SdkFileDeleted),
         ("create file", files.CreateFile, file_create_params.FileCreateParams),
@@ -512,6 +541,10 @@ def against_document(found_in: Document) -> list[str]:
         ("BatchError", batches.BatchError, "BatchError"),
         ("RequestCounts", batches.RequestCounts, "BatchRequestCounts"),
         ("create batch", batches.CreateBatch, "CreateBatchRequest"),
+        ("Container", containers.Container, "ContainerResource"),
+        ("create container", containers.CreateContainer, "CreateContainerBody"),
+        ("ContainerFile", containers.ContainerFile, "ContainerFileResource"),
+        ("create container file", containers.CreateContainerFile, "CreateContainerFileBody"),
         ("File", files.File, "OpenAIFile"),
         ("create file", files.CreateFile, "CreateFileRequest"),
         ("expires_after", files.ExpiresAfter, "FileExpirationAfter"),

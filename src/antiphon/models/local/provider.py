@@ -89,8 +89,9 @@ class Local:
             for each in folders
         ]
 
-    async def post(self, path: str, body: bytes, _access: Access = NO_ACCESS) -> Incoming:
+    async def post(self, path: str, body: bytes, _access: Access = NO_ACCESS, *, content_type: str = "") -> Incoming:
         """Answers an embeddings or a rerank request."""
+        del content_type
         try:
             if path == "/embeddings":
                 answer = await self._embedded(_embeds.decode(body))

@@ -1,0 +1,154 @@
+"""The tool `image_generation`: the model asks for an image, an image model's host makes it.
+
+The model is told that there is an image, and not shown it: not every chat model can see. An image costs money, so a
+call that may have been made already is not made again.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+
+from antiphon.egress import read_whole
+from antiphon.errors import DECODE_ERRORS, Unsupported, Upstream
+from antiphon.models.base import Access, Function
+from antiphon.models.catalog import Catalog, Resolved
+from antiphon.models.images import GENERATIONS, image_model
+from antiphon.tooling import ImageGenerationConfig
+from antiphon.tools.base import Caller, Ended, Offer, Place, ServerTool
+from antiphon.wire.calls import Answer, Call, Made
+from antiphon.wire.events import Event, ImageCompleted, ImageGenerating, ImageInProgress, ItemPlace
+from antiphon.wire.images import Images
+from antiphon.wire.items import ImageGenerationCall
+from antiphon.wire.tools import ImageGenerationTool
+
+NAME: Final = "image_generation"
+_PASSED_ON: Final = ("background", "moderation", "output_compression", "output_format", "quality", "size")
+_ALWAYS_DATA: Final = re.compile(r"gpt-image|chatgpt-image")
+"""Models that always send data, and refuse to be asked for it."""
+_PROMPT: Final = {"type": "string", "description": "What the image shows, in full: the image model knows nothing else"}
+_SIZE: Final = {"type": "string", "description": "Width and height in pixels, such as 1024x1024; auto if left out"}
+
+_answers = msgspec.json.Decoder(Images)
+
+
+class ImageGeneration(ServerTool):
+    """Makes images for a request's `image_generation`."""
+
+    idempotent = False
+
+    def __init__(self, catalog: Catalog, config: ImageGenerationConfig) -> None:
+        self._catalog = catalog
+        self._config = config
+
+    # ------------------------------------------------------------ how the model sees it
+
+    def offers(self, tool: ImageGenerationTool, index: int) -> Iterable[Offer]:
+        """One function with a `prompt`, and a `size` where the request leaves it open."""
+        properties = {"prompt": _PROMPT} | ({} if tool.size not in (None, "auto") else {"size": _SIZE})
+        schema = {"type": "object", "properties": properties, "required": ["prompt"]}
+        description = "Makes an image and shows it to the user"
+        function = Function(name=NAME, description=description, parameters=schema)
+        return [Offer(function=function, kind=NAME, name=NAME, tool=tool, index=index)]
+
+    async def check(self, tool: ImageGenerationTool, caller: Caller, at: str) -> None:
+        """Raises `Unsupported` for edits and where there is no image model, `NotFound` for one that is not there."""
+        edits = {"action": tool.action == "edit", "input_image_mask": tool.input_image_mask is not None}
+        for name, asked in edits.items():
+            if asked:
+                message = "The tool makes images and edits none here: POST /v1/images/edits does."
+                raise Unsupported(message, param=f"{at}.{name}")
+        await self._model(tool, caller.access, at)
+
+    async def _model(self, tool: ImageGenerationTool, access: Access, at: str) -> Resolved:
+        return await image_model(self._catalog, self._config, tool.model, access=access, param=f"{at}.model")
+
+    def seen(self, item: ImageGenerationCall) -> tuple[Call, Answer]:
+        """The call, and whether there is an image."""
+        memory = item.memory
+        call_id = memory.call_id if memory else item.id or "call_image_generation"
+        arguments = memory.arguments if memory else msgspec.json.encode({"prompt": item.revised_prompt or ""}).decode()
+        told = memory.output if memory and memory.output is not None else _told(item)
+        return Call(call_id=call_id, name=NAME, arguments=arguments), Answer(call_id=call_id, output=told)
+
+    # ------------------------------------------------------------ a call
+
+    def begun(self, made: Made, _offer: Offer) -> tuple[ImageGenerationCall, str]:
+        """The item, without its image."""
+        item = ImageGenerationCall(id=made.id, status="in_progress")
+        try:
+            _arguments(made.arguments)
+        except DECODE_ERRORS as error:
+            return item, f"The arguments do not fit: {error}."
+        return item, ""
+
+    def started(self, _item: ImageGenerationCall, place: Place) -> Iterator[Event]:
+        """In progress, generating."""
+        where: ItemPlace = {"item_id": place.item_id, "output_index": place.output_index}
+        yield ImageInProgress(sequence_number=place.next_number(), **where)
+        yield ImageGenerating(sequence_number=place.next_number(), **where)
+
+    async def run(self, item: ImageGenerationCall, offer: Offer, caller: Caller) -> Ended:
+        """The item with its image."""
+        tool = offer.tool
+        if not isinstance(tool, ImageGenerationTool):
+            raise TypeError(tool)
+        asked = _arguments(item.memory.arguments if item.memory else "")
+        resolved = await self._model(tool, caller.access, "tools")
+        given = {name: value for name in _PASSED_ON if (value := getattr(tool, name)) is not None}
+        body: dict[str, Any] = {**asked, **given, "model": resolved.model, "n": 1}
+        if not _ALWAYS_DATA.search(resolved.model):
+            body["response_format"] = "b64_json"
+        answer = await resolved.provider.post(GENERATIONS, msgspec.json.encode(body), caller.access)
+        content = await read_whole(answer, bytes_max=resolved.answer_bytes_max)
+        try:
+            images = _answers.decode(content)
+        except DECODE_ERRORS as error:
+            raise Upstream(f"Host {resolved.host!r} sent something that is no image.") from error
+        if not images.data or not images.data[0].b64_json:
+            raise Upstream(f"Host {resolved.host!r} sent no image data.")
+        done = replace(
+            item,
+            status="completed",
+            result=images.data[0].b64_json,
+            revised_prompt=images.data[0].revised_prompt or asked["prompt"],
+            action="generate",
+            background=images.background or tool.background,
+            output_format=images.output_format or tool.output_format or "png",
+            quality=images.quality or tool.quality,
+            size=images.size or body.get("size"),
+        )
+        return Ended(item=done)
+
+    def failed(self, item: ImageGenerationCall, message: str) -> ImageGenerationCall:
+        """The item without an image."""
+        memory = item.memory and replace(item.memory, output=f"No image was made: {message}")
+        return replace(item, status="failed", memory=memory)
+
+    def ended(self, item: ImageGenerationCall, place: Place) -> Iterator[Event]:
+        """Completed; OpenAI has no event for an image that failed."""
+        if item.status == "completed":
+            yield ImageCompleted(
+                sequence_number=place.next_number(), item_id=place.item_id, output_index=place.output_index
+            )
+
+
+class _Asked(msgspec.Struct, omit_defaults=True):
+    """The arguments of a call."""
+
+    prompt: str
+    size: str | None = None
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    """What the model asks for. Raises one of `DECODE_ERRORS`."""
+    asked: dict[str, Any] = msgspec.to_builtins(msgspec.json.decode(text or "{}", type=_Asked))
+    return asked
+
+
+def _told(item: ImageGenerationCall) -> str:
+    if item.result is None:
+        return "No image was made."
+    return f"The image was made and is shown to the user. It was made from: {item.revised_prompt or 'the prompt'}"

@@ -1,0 +1,1 @@
+"""The web, as tools see it: search providers behind one seam, and pages as text."""
