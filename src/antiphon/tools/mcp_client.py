@@ -11,7 +11,7 @@ come from any.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypeVar
 
@@ -61,6 +61,7 @@ class Session:
     def __init__(self, transport: Transport, server: Server, limits: Timeouts, *, answer_bytes_max: int) -> None:
         self._server = server
         self._http = _Http(transport, server, limits, bytes_max=answer_bytes_max)
+        self._opening_s = limits.connect_s + 2 * limits.first_byte_s  # to connect, then two messages and their answers
         self._leaving = asyncio.Event()
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
@@ -76,7 +77,7 @@ class Session:
         self._task = asyncio.create_task(self._live(older=older))
         try:
             ends: set[asyncio.Future[Any]] = {self._opened, self._task, self._http.failed}
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(ends, timeout=self._opening_s, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             await self.close()
             raise
@@ -162,6 +163,8 @@ class Session:
         """Why the session ended."""
         if self._http.failed.done():
             return self._http.failed.result()
+        if self._task and not self._task.done():
+            return UpstreamTimeout("The server did not begin a session in time.")
         error = self._task.exception() if self._task and self._task.done() and not self._task.cancelled() else None
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
@@ -244,7 +247,9 @@ class _Http(httpx2.AsyncBaseTransport):
         if kind != "identity":
             await answer.close()
             return self._refusal(request, Upstream("The server sent it compressed, although it was asked not to."))
-        return httpx2.Response(answer.status, headers=dict(answer.headers), stream=_Pieces(answer, self._bytes_max))
+        return httpx2.Response(
+            answer.status, headers=dict(answer.headers), stream=_Pieces(answer, self._bytes_max, self._broken)
+        )
 
     def _outgoing(self, request: httpx2.Request, body: bytes) -> Outgoing:
         own = {name: value for name, value in request.headers.items() if name not in _OURS}
@@ -276,11 +281,15 @@ class _Http(httpx2.AsyncBaseTransport):
             return httpx2.Response(404)  # the SDK knows what that means
         return self._refusal(request, http_error(answer.status))
 
+    def _broken(self, error: ApiError) -> None:
+        """Over the older transport, answers come elsewhere: after a failure there, or here, none ever does."""
+        if self.older and not self.failed.done():
+            self.failed.set_result(error)
+
     def _refusal(self, request: httpx2.Request, error: ApiError) -> httpx2.Response:
         if request.method != "POST":
             raise error
-        if self.older and not self.failed.done():  # its answer would come elsewhere, and never does
-            self.failed.set_result(error)
+        self._broken(error)
         data: dict[str, Any] = {"late": isinstance(error, UpstreamTimeout)}
         if isinstance(error, McpRefused) and error.http_status is not None:
             data = {"status": error.http_status}
@@ -292,18 +301,20 @@ class _Http(httpx2.AsyncBaseTransport):
 class _Pieces(httpx2.AsyncByteStream):
     """The body of an answer, as far as it may go."""
 
-    def __init__(self, answer: Incoming, bytes_max: int) -> None:
+    def __init__(self, answer: Incoming, bytes_max: int, broken: Callable[[ApiError], None]) -> None:
         self._answer = answer
         self._left = bytes_max
+        self._broken = broken
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
             async for piece in self._answer.pieces:
                 self._left -= len(piece)
                 if self._left < 0:
-                    raise httpx2.StreamError("the answer is larger than is allowed here")
+                    raise Upstream("The server's answer is larger than is allowed here.")
                 yield piece
         except ApiError as error:
+            self._broken(error)  # the SDK would tell it to somebody who does not listen yet
             raise httpx2.StreamError(error.message) from error
 
     async def aclose(self) -> None:

@@ -17,7 +17,8 @@ from mcp_server import TOKEN, McpHost
 
 LOOPBACK = FetchConfig(ports=(), allowed_networks=("127.0.0.0/8",))
 KEY = ("resp_1", 0)
-TIMES = Timeouts(connect_s=2, first_byte_s=1, idle_s=5)
+TIMES = Timeouts(connect_s=5, first_byte_s=5, idle_s=5)
+IMPATIENT = Timeouts(connect_s=2, first_byte_s=0.5, idle_s=5)
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +38,9 @@ async def opened():
     """Makes `Sessions` over a transport of their own, which are closed with it."""
     made = []
 
-    def make(config=McpConfig(), *, fetch=LOOPBACK):  # noqa: B008 (frozen)
+    def make(config=McpConfig(), *, fetch=LOOPBACK, times=TIMES):  # noqa: B008 (frozen)
         transport = LiveTransport(guard=Guard(fetch))
-        made.append((transport, Sessions(transport, TIMES, config)))
+        made.append((transport, Sessions(transport, times, config)))
         return made[-1][1]
 
     yield make
@@ -98,8 +99,8 @@ async def test_a_call_that_is_given_up_leaves_the_session_usable(mcp, opened):
 
 
 async def test_a_server_that_does_not_answer_is_given_up(mcp, opened):
-    with pytest.raises(UpstreamTimeout, match=r"1 s"):
-        await opened().open(KEY, server(mcp, "/bad/hang"))
+    with pytest.raises(UpstreamTimeout, match=r"0\.5 s"):
+        await opened(times=IMPATIENT).open(KEY, server(mcp, "/bad/hang"))
 
 
 async def test_a_lost_session_is_replaced_by_whoever_comes_first(mcp, opened):
