@@ -291,9 +291,7 @@ def _collection(name: str, sections: list[Section]) -> Collection:
         question.section = section.id
     kept = [each for each in written if squeezed(each.answer) in squeezed(documents[each.file].text())]
     if len(kept) < len(written):
-        print(
-            f"{name}: {len(written) - len(kept)} written questions are left out: texts changed", file=sys.stderr
-        )
+        print(f"{name}: {len(written) - len(kept)} written questions are left out: texts changed", file=sys.stderr)
     return Collection(name=name, documents=documents, questions=[*kept, *(each for _, each in asked)])
 
 

@@ -27,6 +27,7 @@ from mcp.types import (
     ToolAnnotations,
 )
 from msgspec import Struct
+from sse_starlette.sse import AppStatus
 
 from antiphon.testing.script import Gate
 
@@ -136,6 +137,8 @@ class McpHost:
             scope["root_path"], scope["path"] = root, scope["path"]
         else:
             scope["path"] = path
+        # A server of another test that was told to stop in this process has told all event streams to end.
+        AppStatus.should_exit, AppStatus.enable_automatic_graceful_drain = False, False
         app = self._apps["older" if older else path if path in self._apps else "/mcp"]
         await app(scope, receive, send)
 

@@ -235,11 +235,11 @@ async def test_a_host_that_falls_silent_is_a_timeout_and_is_left(live: Tidy, hos
 async def test_a_slow_reader_is_no_silent_host(live: Tidy, host: Host) -> None:
     gate = Gate()
     host.answer(Raw(steps=[b"one", gate, b"two"]))
-    answer = await live.send(post(host.url, timeouts=Timeouts(idle_s=0.02)))
+    answer = await live.send(post(host.url, timeouts=Timeouts(idle_s=0.3)))
     pieces = aiter(answer.pieces)
     assert await anext(pieces) == b"one"
     busy = asyncio.Event()  # the reader is busy for longer than the host may be silent
-    asyncio.get_running_loop().call_later(0.1, busy.set)
+    asyncio.get_running_loop().call_later(0.6, busy.set)
     await busy.wait()
     gate.open()
     assert await anext(pieces) == b"two"

@@ -37,7 +37,8 @@ def shown(item: Item, include: Collection[str]) -> Item:
                 action = {name: value for name, value in action.items() if name != "sources"}
             return replace(item, action=action, results=results, memory=None)
         case CodeInterpreterCall():
-            return replace(item, outputs=item.outputs if OUTPUTS in include else None, memory=None)
+            hidden = item.outputs and OUTPUTS not in include
+            return replace(item, outputs=None if hidden else item.outputs, memory=None)
         case ShellCall() | ImageGenerationCall() | ToolSearchCall() | McpListTools() | McpCall() | McpApprovalRequest():
             return replace(item, memory=None)
         case _:
