@@ -105,6 +105,29 @@ async def completions_at_once_give_one_file(place: Place) -> None:
     await nothing_is_left(place)
 
 
+class _Overtaken(Uploads):
+    """Another request completes the upload after this one has read it for the first time."""
+
+    overtaken = False
+
+    async def get(self, owner: str, id: str) -> Stored:
+        stored = await super().get(owner, id)
+        if not self.overtaken:
+            self.overtaken = True
+            await super().complete(owner, id, CompleteUpload(part_ids=["part_0"]), file_id="file-first")
+        return stored
+
+
+async def a_completion_that_is_overtaken_gives_the_file_of_the_other(place: Place) -> None:
+    """Though the parts that it names are gone already when it looks for them."""
+    await begun(place, b"abc")
+    uploads = _Overtaken(place.database, place.files, lambda: place.now_s, limits=LIMITS)
+    made = await complete(uploads, "part_0", file_id="file-second")
+    assert made.file is not None
+    assert made.file.id == "file-first"
+    await nothing_is_left(place)
+
+
 async def the_file_expires_as_the_upload_was_told(place: Place) -> None:
     """Counted from its completion."""
     uploads = uploads_of(place)
@@ -312,6 +335,7 @@ CASES: list[Case] = [
     parts_become_a_file_in_the_order_that_is_named,
     an_upload_completed_again_gives_the_same_file,
     completions_at_once_give_one_file,
+    a_completion_that_is_overtaken_gives_the_file_of_the_other,
     the_file_expires_as_the_upload_was_told,
     what_does_not_fit_is_refused_and_the_upload_goes_on,
     a_cancelled_upload_keeps_nothing,

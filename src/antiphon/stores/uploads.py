@@ -146,7 +146,6 @@ class Uploads:
         if stored.file_id is not None:
             return await self._completed(owner, stored)
         _check_pending(stored)
-        keys = await self._chosen(owner, stored, wanted.part_ids)
         digest = hashlib.md5(usedforsecurity=False) if wanted.md5 else None
 
         def described(size: int) -> File:
@@ -156,13 +155,15 @@ class Uploads:
             return self._file(stored, file_id, size)
 
         try:
+            keys = await self._chosen(owner, stored, wanted.part_ids)
             file = await self._files.create(
                 owner,
                 self._content(keys, digest),
                 described,
                 along=[Statement(_END, ("completed", file_id, owner, id), 1)],
             )
-        except (Mismatch, NotFound):  # somebody else ended it meanwhile, and removed parts under our hands
+        except (Mismatch, NotFound, InvalidRequest):
+            # Perhaps somebody else ended it meanwhile, and removed parts under our hands.
             ended = await self.get(owner, id)
             if ended.file_id is not None:
                 return await self._completed(owner, ended)
