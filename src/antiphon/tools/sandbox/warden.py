@@ -226,7 +226,7 @@ class Warden:
         for fd, said in ((out, stdout), (err, stderr)):
             said.drain(fd)
             os.close(fd)
-        if outcome != "ended":
+        if outcome != "ended" or (self._worker and _ends(self._worker.pid)):
             self._forget()
         lost = had is not None and self._worker is None
         answer = {"outcome": outcome, "code": code, "lost": lost, "dropped": stdout.dropped + stderr.dropped}
@@ -402,6 +402,17 @@ def _reaped() -> dict[int, int]:
         while (found := os.waitpid(-1, os.WNOHANG))[0]:
             ended[found[0]] = found[1]
     return ended
+
+
+def _ends(pid: int) -> bool:
+    """Whether a child that was told to stand still ends instead: who killed it may be over before it is."""
+    until = time.monotonic() + GRACE_S
+    while time.monotonic() < until:
+        found, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
+        if found:
+            return not os.WIFSTOPPED(status)
+        time.sleep(0.001)
+    return False
 
 
 def _environment(path: str) -> dict[str, str]:
