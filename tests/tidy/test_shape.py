@@ -208,22 +208,20 @@ def changed_name(node):
 
 
 def test_everything_is_caught_in_few_places_only(package):
+    """Once in each; to tidy up and raise again there is `finally`, or an exit stack."""
     found = [
-        f"{module.path}:{node.lineno}"
+        module.path
         for module in package
-        if module.path not in BROAD
         for node in ast.walk(module.tree)
         if isinstance(node, ast.ExceptHandler) and is_broad(node)
     ]
 
-    assert found == []
+    assert sorted(found) == sorted(BROAD)
 
 
 def is_broad(node):
-    """Catches everything, and does not merely tidy up before raising it again."""
     names = {each.id for each in ast.walk(node.type) if isinstance(each, ast.Name)} if node.type else {"Exception"}
-    again = isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None
-    return bool(names & {"Exception", "BaseException"}) and not again
+    return bool(names & {"Exception", "BaseException"})
 
 
 def test_only_config_reads_the_environment(package):

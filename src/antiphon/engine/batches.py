@@ -36,7 +36,7 @@ from antiphon.limits import BatchesConfig
 from antiphon.stores.batches import ROWS_AT_ONCE, Batches, Terms
 from antiphon.stores.files import Files
 from antiphon.stores.jobs import Job, Jobs, NewJob, pause_after
-from antiphon.stores.signals import Signals, Waiting
+from antiphon.stores.signals import Signals, Waiting, while_wanted
 from antiphon.telemetry import Live
 from antiphon.wire.batches import ENDED, Batch, BatchError, BatchErrors, BatchStatus, LineError, RequestCounts
 from antiphon.wire.files import EXPIRES_S_MAX, File
@@ -251,26 +251,13 @@ async def _progress(running: Running, owner: str, terms: Terms) -> None:
     """Asks every line that has no result, until none is left, the window closes, or somebody cancels."""
     batch = terms.batch
     left_s = (batch.expires_at or 0) - running.clock()
-    if left_s > 0 and not await _worked(running, owner, batch, left_s=left_s):
-        return
+    if left_s > 0:
+        lines, cancelled = _lines(running, owner, batch), _cancelled(running, owner, batch.id)
+        if not await while_wanted(lines, cancelled, timeout_s=left_s):
+            return
     expired = bool(await running.batches.pending(owner, batch.id))
     ending = replace(batch, status="finalizing", finalizing_at=int(running.clock()))
     await running.batches.move(owner, replace(terms, batch=ending, expired=expired), "in_progress")
-
-
-async def _worked(running: Running, owner: str, batch: Batch, *, left_s: float) -> bool:
-    """Asks lines for as long as there is time; whether the batch was left to run so far."""
-    work = asyncio.ensure_future(_lines(running, owner, batch))
-    watch = asyncio.ensure_future(_cancelled(running, owner, batch.id))
-    try:
-        done, _ = await asyncio.wait((work, watch), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in (work, watch):
-            task.cancel()
-        await asyncio.gather(work, watch, return_exceptions=True)
-    return watch not in done
 
 
 async def _cancelled(running: Running, owner: str, id: str) -> None:

@@ -1,6 +1,7 @@
 """A run from where it stands to its end: the loop, with the recorder around it; the one way to execute runs."""
 
 from collections.abc import AsyncGenerator
+from contextlib import ExitStack
 
 from antiphon.engine.control import Control
 from antiphon.engine.emit import Emitter
@@ -41,11 +42,10 @@ async def go_on(engine: Engine, owner: str, id: str) -> None:
 
     Raises `NotFound` if the response was deleted before, `RunLost` if it was meanwhile, or another worker has the run.
     """
-    try:
+    with ExitStack() as undo:
+        undo.callback(engine.runs.live.discard, id)  # else it would count as worked on here for ever
         progress = await _claimed(engine, owner, id)
-    except BaseException:
-        engine.runs.live.discard(id)  # else it would count as worked on here for ever
-        raise
+        undo.pop_all()
     async for _ in resume(engine, progress):
         pass
 

@@ -4,6 +4,7 @@ After `prepare` returns, what goes wrong is an event of the response and no long
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import msgspec
@@ -79,9 +80,10 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     response_id = engine.new_id("resp", caller.seed)
     added = complete_items(given, _input_ids(response_id))
     conversation = _conversation_id(create)
-    if conversation is not None:
-        await engine.conversations.claim(caller.owner, conversation, response_id, worker=engine.runs.worker)
-    try:
+    async with AsyncExitStack() as undo:
+        if conversation is not None:
+            await engine.conversations.claim(caller.owner, conversation, response_id, worker=engine.runs.worker)
+            undo.push_async_callback(engine.conversations.release, caller.owner, conversation, response_id)
         history = await _history(engine, create, caller)
         context, unanswered = context_of(engine, history, added)
         brought = loaded(context, offered, engine.tools)
@@ -98,7 +100,7 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
         left_out = resolved.provider.left_out(request)
         if create.context_management and threshold is None:
             left_out.append("context_management.compact_threshold")
-        return Run(
+        run = Run(
             response=_begun(engine, create, response_id, tools=tools, left_out=left_out),
             owner=caller.owner,
             host=resolved.host,
@@ -118,10 +120,8 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
             compact_threshold=threshold,
             compact_only=triggered,
         )
-    except BaseException:
-        if conversation is not None:
-            await engine.conversations.release(caller.owner, conversation, response_id)
-        raise
+        undo.pop_all()
+    return run
 
 
 async def prepare_count(engine: Engine, create: CreateResponse, caller: Caller) -> ModelRequest:

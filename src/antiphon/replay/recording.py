@@ -195,9 +195,8 @@ def write_whole(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except BaseException:
+    finally:
         part.unlink(missing_ok=True)
-        raise
 
 
 def frames_from(pieces: Sequence[bytes], at_ms: Sequence[int]) -> tuple[Frame, ...]:

@@ -94,11 +94,11 @@ class Connections:
             connection = self._idle.pop()
             if not connection.is_closed():
                 return connection
-        try:
-            return await connect(self._url, self._setup)
-        except BaseException:
-            self._free.release()
-            raise
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._free.release)
+            connection = await connect(self._url, self._setup)
+            undo.pop_all()
+        return connection
 
     def put(self, connection: Connection) -> None:
         """Gives a connection back."""

@@ -92,11 +92,13 @@ class PostgresSignals:
 
     async def _send(self, connection: Connection) -> None:
         topics, self._unsent = self._unsent, {}
+        sent = False
         try:
             await connection.execute(_NOTIFY, list(payloads(topics)), timeout=ANSWER_S)
-        except BaseException:
-            self._unsent = topics | self._unsent
-            raise
+            sent = True
+        finally:
+            if not sent:
+                self._unsent = topics | self._unsent
 
     async def _stirred(self) -> bool:
         try:

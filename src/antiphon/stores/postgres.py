@@ -118,12 +118,11 @@ class Postgres:
                 group = self._gathered[:GROUP_MAX]
                 del self._gathered[:GROUP_MAX]
                 await self._commit_group(group)
-        except BaseException:
+                group = []
+        finally:  # nothing is left, unless the driver failed
             for write in group + self._gathered:
                 _tell(write, Internal("The database's driver failed."))
             self._gathered.clear()
-            raise
-        finally:
             self._committing = False
 
     async def _commit_group(self, group: Sequence[_Write]) -> None:

@@ -6,9 +6,9 @@ commit that it tells of.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 Wake = Callable[[], None]
 
@@ -106,3 +106,22 @@ class Waiting:
             return False
         self._event.clear()
         return True
+
+
+async def while_wanted(
+    work: Coroutine[Any, Any, None], unwanted: Coroutine[Any, Any, None], *, timeout_s: float | None = None
+) -> bool:
+    """Works until the work ends, `unwanted` does or the time is over; False: it was no longer wanted.
+
+    Raises what either raises. Both are over when it returns.
+    """
+    tasks = _, watch = asyncio.ensure_future(work), asyncio.ensure_future(unwanted)
+    try:
+        done, _ = await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return watch not in done

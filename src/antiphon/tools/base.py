@@ -5,6 +5,7 @@ from a journal; `run` is the part that waits. A call that fails fails no respons
 told.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -93,7 +94,7 @@ class Ended(Struct, frozen=True, kw_only=True):
     more: tuple[Item, ...] = ()
 
 
-class ServerTool:
+class ServerTool(ABC):
     """A kind of tool that the server runs; the base of each.
 
     `idempotent`: whether a call that may have run already, in a process that died, may run again. `lists`: whether its
@@ -109,9 +110,9 @@ class ServerTool:
 
     # ------------------------------------------------------------ what is declared
 
+    @abstractmethod
     def offers(self, tool: Any, index: int) -> Iterable[Offer]:
         """How the model sees the tool that the request declares at `index`. Raises `InvalidRequest`."""
-        raise NotImplementedError
 
     def among(self, offer: Offer, others: Sequence[Offer]) -> Offer:
         """An offer of this tool's, where it says something of the other tools."""
@@ -121,7 +122,7 @@ class ServerTool:
         """The declaration as it may be stored and shown, and the secrets that were in it."""
         return tool, {}
 
-    async def check(self, tool: Any, caller: Caller, at: str) -> None:
+    async def check(self, tool: Any, caller: Caller, at: str) -> None:  # noqa: B027 (most have nothing to check)
         """Raises `ApiError` for what the declaration names and is not there."""
 
     def prelude(self, tool: Any, context: Sequence[Item], added: Sequence[Item]) -> Iterable[Prelude]:
@@ -141,9 +142,9 @@ class ServerTool:
 
     # ------------------------------------------------------------ a call: the pure part
 
+    @abstractmethod
     def begun(self, made: Made, offer: Offer) -> tuple[Item, str]:
         """The item of a call that begins, and what is wrong with the call's arguments, or ""."""
-        raise NotImplementedError
 
     def asks(self, made: Made, offer: Offer) -> Item | None:
         """The item that asks the client whether the call may be run; None: it may."""
@@ -165,16 +166,16 @@ class ServerTool:
         """What is told of one of the items that follow a call, between its announcement and its end."""
         return iter(())
 
+    @abstractmethod
     def failed(self, item: Any, message: str) -> Item | Ended | None:
         """The item of a call that failed, with what the model is told of it; None: the response cannot go on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def seen(self, item: Any) -> tuple[Call, Answer] | None:
         """The call as the model sees it in its history; also of an item that a client sent, without memory.
 
         None: an item of which the model sees nothing.
         """
-        raise NotImplementedError
 
     def seen_among(self, item: Any, _context: Sequence[Item]) -> tuple[Call, Answer] | None:
         """The same, where it depends on the rest of the context."""
@@ -182,11 +183,11 @@ class ServerTool:
 
     # ------------------------------------------------------------ a call: the part that waits
 
+    @abstractmethod
     async def run(self, item: Any, offer: Offer, caller: Caller) -> Ended:
         """What comes of a call. Raises `ApiError` with what the model is told instead."""
-        raise NotImplementedError
 
-    async def release(self, response_id: str) -> None:
+    async def release(self, response_id: str) -> None:  # noqa: B027 (most keep nothing open)
         """A run is over: what was kept open for it is closed. Never raises."""
 
 

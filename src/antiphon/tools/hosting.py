@@ -121,15 +121,14 @@ class Hosting:
             if auto is not None:
                 await self._ensure(owner, id, auto)
             claimed = await self._claimed(owner, id)
-            ran = False
+            ran, report = False, None
             try:
                 opened, notes = await self._opened(self._sandbox, owner, claimed)
                 ran = True
                 report = await self._run(owner, id, opened, work=work)
-            except BaseException:
-                await self._shut(id)
-                raise
             finally:
+                if report is None:
+                    await self._shut(id)
                 await self.containers.release(owner, claimed, ran=ran)
             opened.runs = claimed.runs + 1
             self._rest(id)

@@ -26,7 +26,7 @@ from antiphon.models.base import Access
 from antiphon.stores.blobs import read_through
 from antiphon.stores.files import Files
 from antiphon.stores.jobs import Job, Jobs, NewJob, pause_after
-from antiphon.stores.signals import Signals, Waiting
+from antiphon.stores.signals import Signals, Waiting, while_wanted
 from antiphon.stores.vector_files import FILE_GONE, Standing, VectorFiles
 from antiphon.stores.vector_stores import Place, VectorStores
 from antiphon.vectors.base import Chunk, Document, Key, Piece, VectorIndex
@@ -164,26 +164,11 @@ async def _attempt(ingesting: Ingesting, target: Target, standing: Standing, *, 
         return
     try:
         filling = _Filling(ingesting, target, attempt=attempt, place=place)
-        if await _while_wanted(ingesting, target, filling.run(standing), attempt=attempt):
+        if await while_wanted(filling.run(standing), _withdrawn(ingesting, target, attempt)):
             await ingesting.files.publish(*target.path, attempt=attempt, usage_bytes=filling.used_bytes)
     except Refused as refused:
         error = LastError(code=refused.code, message=refused.message)
         await ingesting.files.fail(*target.path, attempt=attempt, error=error)
-
-
-async def _while_wanted(ingesting: Ingesting, target: Target, work: Awaitable[None], *, attempt: str) -> bool:
-    """Works for as long as the attempt may publish; whether it came to its end."""
-    working = asyncio.ensure_future(work)
-    watch = asyncio.ensure_future(_withdrawn(ingesting, target, attempt))
-    try:
-        done, _ = await asyncio.wait((working, watch), return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in (working, watch):
-            task.cancel()
-        await asyncio.gather(working, watch, return_exceptions=True)
-    return watch not in done
 
 
 async def _withdrawn(ingesting: Ingesting, target: Target, attempt: str) -> None:

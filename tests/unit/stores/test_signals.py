@@ -1,6 +1,10 @@
 """Wake-ups within a process."""
 
-from antiphon.stores.signals import LocalSignals, Waiting
+import asyncio
+
+import pytest
+
+from antiphon.stores.signals import LocalSignals, Waiting, while_wanted
 
 
 async def test_a_signal_between_two_waits_is_not_missed():
@@ -36,3 +40,34 @@ def test_a_listener_may_stop_while_it_is_woken():
     signals.send("a")
     signals.send("a")
     assert woken == [1, 2, 2]
+
+
+async def _ends():
+    await asyncio.sleep(0)
+
+
+async def _fails():
+    raise LookupError
+
+
+async def _never(over):
+    try:
+        await asyncio.Event().wait()
+    finally:
+        over.append(True)
+
+
+async def test_work_goes_on_until_it_ends_or_nobody_wants_it_or_time_is_over():
+    over = []
+    assert await while_wanted(_ends(), _never(over))
+    assert not await while_wanted(_never(over), _ends())
+    assert await while_wanted(_never(over), _never(over), timeout_s=0.01)
+    assert over == [True] * 4
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_what_fails_is_raised_and_the_other_is_ended(first):
+    over = []
+    with pytest.raises(LookupError):
+        await while_wanted(*((_fails(), _never(over)) if first else (_never(over), _fails())))
+    assert over == [True]

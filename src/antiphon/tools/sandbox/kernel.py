@@ -119,11 +119,10 @@ class KernelSandbox:
             start_new_session=True,
         )
         room = KernelRoom(process, bounds)
-        try:
+        async with contextlib.AsyncExitStack() as undo:
+            undo.push_async_callback(room.close)
             await room.begin(self._python)
-        except BaseException:
-            await room.close()
-            raise
+            undo.pop_all()
         return room
 
 

@@ -18,6 +18,7 @@ import sys
 import traceback
 import types
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 TEXT_MAX = 20000
@@ -47,25 +48,26 @@ def run(code: str, space: dict[str, Any], count: int) -> dict[str, Any]:
     """What the code evaluates to, or how it failed, and the figures that it left open."""
     name = f"<call {count}>"
     linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
-    value = error = None
-    try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        value = evaluated(ast.parse(code, name), name, space)
-    except SystemExit as ending:
-        error = None if ending.code in (None, 0) else f"SystemExit: {ending.code}"
-    except BaseException as problem:
-        error = told(problem)
+    value, error = tried(lambda: evaluated(code, name, space))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    images: list[str] = []
+    images, missed = tried(figures)
+    return {"value": value, "error": error or missed, "images": images or []}
+
+
+def tried(work: Callable[[], Any]) -> tuple[Any, str | None]:
+    """What the work gives, or how the code that it runs failed."""
     try:
-        images = figures()
+        return work(), None
+    except SystemExit as ending:
+        return None, None if ending.code in (None, 0) else f"SystemExit: {ending.code}"
     except BaseException as problem:
-        error = error or told(problem)
-    return {"value": value, "error": error, "images": images}
+        return None, told(problem)
 
 
-def evaluated(tree: ast.Module, name: str, space: dict[str, Any]) -> str | None:
-    """The last expression's value as text, if the code ends with one that is not None."""
+def evaluated(code: str, name: str, space: dict[str, Any]) -> str | None:
+    """The last expression's value as text, if the code ends with one that is not None. It can be interrupted."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    tree = ast.parse(code, name)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     exec(compile(tree, name, "exec"), space)
     if not isinstance(last, ast.Expr):
