@@ -1,7 +1,7 @@
 """Settings of the tools that reach out: web search, image generation, tool search."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -63,6 +63,14 @@ class WebSearchConfig(Struct, frozen=True, kw_only=True):
     provider: Annotated[
         str, Meta(description="The one that is asked; empty: the first that has a key, the client's own included.")
     ] = ""
+    missing: Annotated[
+        Literal["leave_out", "refuse"],
+        Meta(
+            description="Where no provider can be asked: leave the tool out, so that the model is not told of it, and"
+            " warn the client, since some declare it unasked; or refuse the request. A `tool_choice` that names it, and"
+            " `strict`, refuse it in any case."
+        ),
+    ] = "leave_out"
     pages: Annotated[
         bool | None,
         Meta(

@@ -95,9 +95,22 @@ def test_the_client_reads_a_search_and_goes_on(hosted_client: openai.OpenAI, web
     assert json.loads(told[0]["content"]) == {"query": "q", "top_k": FOUND["results"]}
 
 
-def test_without_a_provider_the_tool_is_refused_and_says_what_to_set(hosted_client: openai.OpenAI, host: Host) -> None:
+def test_without_a_provider_the_model_is_not_told_of_the_tool_and_the_client_is_warned(
+    hosted_client: openai.OpenAI, host: Host
+) -> None:
+    tools: Any = [{"type": "web_search"}]
+    got = hosted_client.responses.with_raw_response.create(model=MODEL, input="Hi", tools=tools)
+    assert got.headers["x-antiphon-warnings"] == "not obeyed: tools[0] (web_search_not_configured)"
+    assert got.parse().tools == []
+    assert "tools" not in host.calls[-1].json
+
+
+def test_without_a_provider_a_search_that_is_demanded_is_refused_and_says_what_to_set(
+    hosted_client: openai.OpenAI, host: Host
+) -> None:
+    tools: Any = [{"type": "web_search"}]
     with pytest.raises(openai.BadRequestError, match="BRAVE_SEARCH_API_KEY") as refused:
-        hosted_client.responses.create(model=MODEL, input="Hi", tools=[{"type": "web_search"}])
+        hosted_client.responses.create(model=MODEL, input="Hi", tools=tools, tool_choice={"type": "web_search_preview"})
     assert (refused.value.code, refused.value.param) == ("web_search_not_configured", "tools[0].type")
     assert host.calls == []
 

@@ -3,12 +3,12 @@
 After `prepare` returns, what goes wrong is an event of the response and no longer an HTTP error.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from antiphon.engine.cite import citable
@@ -25,7 +25,7 @@ from antiphon.ids import child_id
 from antiphon.models.base import Choice, ModelRequest
 from antiphon.tools.base import Caller as ToolCaller
 from antiphon.tools.base import Offer
-from antiphon.tools.offers import choice_of, kind_of, loaded, offers, visible
+from antiphon.tools.offers import choice_of, kind_of, loaded, named_kind, offers, visible
 from antiphon.wire.items import (
     CompactionTrigger,
     InputText,
@@ -72,9 +72,9 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     if not create.model:
         raise InvalidRequest("The parameter 'model' is required.", param="model", code="missing_required_parameter")
     _check_together(create)
-    tools, secrets = _parted(engine, decode_tools(create.tools, engine.limits.tools_max))
-    offered = offers(tools, engine.tools)
-    await _check_tools(engine, tools, ToolCaller(owner=caller.owner, access=caller.access, secrets=secrets))
+    declared = _declared(engine, create, caller)
+    tools, offered = declared.tools, declared.offers
+    await _check_tools(engine, declared, caller)
     given, triggered = await _input(engine, create, caller)
     resolved = await engine.catalog.resolve(create.model, caller.access)
     response_id = engine.new_id("resp", caller.seed)
@@ -89,7 +89,7 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
         brought = loaded(context, offered, engine.tools)
         offered |= brought.offers()
         seen = visible(offered, brought.found)
-        choice = choice_of(create.tool_choice, seen, later=_later(engine, tools))
+        choice = choice_of(create.tool_choice, seen, later=_later(engine, tools), absent=declared.absent)
         request = _model_request(create, resolved.model, for_model(engine, context), offered=seen, choice=choice)
         request = await engine.filled(request, resolved.host, owner=caller.owner, access=caller.access, added=added)
         if triggered:
@@ -97,7 +97,7 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
         else:
             _check_answerable(create, context, unanswered)
         threshold = threshold_of(create.context_management or (), resolved.info.context_window)
-        left_out = resolved.provider.left_out(request)
+        left_out = [*resolved.provider.left_out(request), *declared.left_out]
         if create.context_management and threshold is None:
             left_out.append("context_management.compact_threshold")
         run = Run(
@@ -115,7 +115,7 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
             loaded=brought,
             written=written_files(context),
             preludes=preludes(engine.tools, tools, context, added=added),
-            secrets=secrets,
+            secrets=declared.secrets,
             warnings=_warnings(create, left_out, strict=engine.strict),
             compact_threshold=threshold,
             compact_only=triggered,
@@ -127,8 +127,8 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
 async def prepare_count(engine: Engine, create: CreateResponse, caller: Caller) -> ModelRequest:
     """What the model would be sent, to count its tokens. Nothing is claimed or stored. Raises as `prepare` does."""
     _check_together(create)
-    tools = decode_tools(create.tools, engine.limits.tools_max)
-    offered = offers(tools, engine.tools)
+    declared = _declared(engine, create, caller)
+    offered = declared.offers
     added = complete_items((await _input(engine, create, caller))[0], _input_ids("resp_0"))
     history = await _history(engine, create, caller)
     resolved = await engine.catalog.resolve(create.model, caller.access) if create.model else None
@@ -136,7 +136,7 @@ async def prepare_count(engine: Engine, create: CreateResponse, caller: Caller) 
     context = [*history, *added]
     brought = loaded(context, offered, engine.tools)
     seen = visible(offered | brought.offers(), brought.found)
-    choice = choice_of(create.tool_choice, seen, later=_later(engine, tools))
+    choice = choice_of(create.tool_choice, seen, later=_later(engine, declared.tools), absent=declared.absent)
     request = _model_request(create, model, for_model(engine, context), offered=seen, choice=choice)
     return await engine.filled(request, host, owner=caller.owner, access=caller.access, added=added)
 
@@ -195,8 +195,45 @@ def decode_tools(raw: Raw, most: int) -> list[Tool]:
         raise misfit(error, "tools") from error
 
 
-def _parted(engine: Engine, tools: Sequence[Tool]) -> tuple[list[Tool], dict[int, Mapping[str, Any]]]:
-    """The tools as they may be stored and shown, and the secrets that were in them, by place."""
+class Declared(Struct, frozen=True, kw_only=True):
+    """The tools of a request as they may be stored and shown, without what nobody could run, and how models see them.
+
+    `secrets` are what was in them, by their place here. `places` are those that they have in the request. `absent` says
+    of the kinds that were left out why, and `left_out` what a client is told of each.
+    """
+
+    tools: list[Tool]
+    offers: dict[str, Offer]
+    secrets: Mapping[int, Mapping[str, Any]]
+    places: tuple[int, ...]
+    absent: Mapping[str, Unsupported] = {}
+    left_out: tuple[str, ...] = ()
+
+
+def _declared(engine: Engine, create: CreateResponse, caller: Caller) -> Declared:
+    """The request's tools. Raises as `decode_tools` and `offers`, of tools that are left out as well."""
+    given = decode_tools(create.tools, engine.limits.tools_max)
+    absent = {} if engine.strict else dict(_absent(engine, given, caller))
+    if not absent:
+        return _declaration(engine, given, places=range(len(given)))
+    offers(given, engine.tools)
+    places = [index for index in range(len(given)) if index not in absent]
+    return replace(
+        _declaration(engine, [given[index] for index in places], places=places),
+        absent={named_kind(kind_of(given[index])): reason for index, reason in absent.items()},
+        left_out=tuple(f"tools[{index}] ({reason.code})" for index, reason in absent.items()),
+    )
+
+
+def _absent(engine: Engine, tools: Sequence[Tool], caller: Caller) -> Iterator[tuple[int, Unsupported]]:
+    asks = ToolCaller(owner=caller.owner, access=caller.access)
+    for index, tool in enumerate(tools):
+        served = engine.tools.get(kind_of(tool))
+        if served is not None and (reason := served.absent(tool, asks, f"tools[{index}]")) is not None:
+            yield index, reason
+
+
+def _declaration(engine: Engine, tools: Sequence[Tool], *, places: Sequence[int]) -> Declared:
     shown, secrets = list(tools), dict[int, Mapping[str, Any]]()
     for index, tool in enumerate(tools):
         served = engine.tools.get(kind_of(tool))
@@ -204,15 +241,16 @@ def _parted(engine: Engine, tools: Sequence[Tool]) -> tuple[list[Tool], dict[int
             shown[index], secret = served.parted(tool)
             if secret:
                 secrets[index] = secret
-    return shown, secrets
+    return Declared(tools=shown, offers=offers(shown, engine.tools), secrets=secrets, places=tuple(places))
 
 
-async def _check_tools(engine: Engine, tools: Sequence[Tool], caller: ToolCaller) -> None:
+async def _check_tools(engine: Engine, declared: Declared, caller: Caller) -> None:
     """Raises for what the server's own tools name and is not there."""
-    for index, tool in enumerate(tools):
+    asks = ToolCaller(owner=caller.owner, access=caller.access, secrets=declared.secrets)
+    for place, tool in zip(declared.places, declared.tools, strict=True):
         served = engine.tools.get(kind_of(tool))
         if served is not None:
-            await served.check(tool, caller, f"tools[{index}]")
+            await served.check(tool, asks, f"tools[{place}]")
 
 
 def _later(engine: Engine, tools: Sequence[Tool]) -> list[Tool]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from antiphon.errors import Unsupported
 from antiphon.models.base import Access, Function
 from antiphon.wire.calls import Answer, Call, Made
 from antiphon.wire.events import Event
@@ -121,6 +122,10 @@ class ServerTool(ABC):
     def parted(self, tool: Any) -> tuple[Any, Mapping[str, Any]]:
         """The declaration as it may be stored and shown, and the secrets that were in it."""
         return tool, {}
+
+    def absent(self, tool: Any, caller: Caller, at: str) -> Unsupported | None:
+        """Why nobody could run the tool here, where it is then left out and the model not told of it. Pure."""
+        return None
 
     async def check(self, tool: Any, caller: Caller, at: str) -> None:  # noqa: B027 (most have nothing to check)
         """Raises `ApiError` for what the declaration names and is not there."""

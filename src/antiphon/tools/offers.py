@@ -1,6 +1,7 @@
 """The tools of a request and of its context, offered to a model as functions; and how it is told to choose."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 from msgspec import Struct
@@ -73,26 +74,42 @@ def _renamed(offer: Offer, name: str) -> Offer:
 # ---------------------------------------------------------------- choosing
 
 
-def choice_of(choice: ToolChoice | None, offered: Mapping[str, Offer], *, later: Sequence[Tool] = ()) -> Choice | None:
+def choice_of(
+    choice: ToolChoice | None,
+    offered: Mapping[str, Offer],
+    *,
+    later: Sequence[Tool] = (),
+    absent: Mapping[str, Unsupported] = MappingProxyType({}),
+) -> Choice | None:
     """What the model may call. Raises `InvalidRequest` for a choice of tools that are not there.
 
-    `later` are declared tools whose functions are learned in the run: a choice of them is made only then.
+    `later` are declared tools whose functions are learned in the run: a choice of them is made only then. `absent` says
+    of declared kinds why they were left out: who chooses one of them, or has no other to choose, is told so.
     """
     if choice is None:
         return None
     if isinstance(choice, str):
         if choice == "required" and not offered and not later:
+            for reason in absent.values():
+                raise reason
             raise InvalidRequest("Tool choice 'required' must come with 'tools'.", param="tool_choice")
         return Choice(mode=choice)
-    if isinstance(choice, ChooseAllowed):
-        names = tuple(name for tool in choice.tools for name in _chosen(tool, offered, later))
-        return Choice(mode=choice.mode, names=names)
-    return Choice(mode="required", names=_chosen(msgspec.to_builtins(choice), offered, later))
+    one_of = choice.tools if isinstance(choice, ChooseAllowed) else [msgspec.to_builtins(choice)]
+    for one in one_of:
+        if (kind := named_kind(one.get("type"))) in absent:
+            raise absent[kind]
+    names = tuple(name for one in one_of for name in _chosen(one, offered, later))
+    return Choice(mode=choice.mode if isinstance(choice, ChooseAllowed) else "required", names=names)
+
+
+def named_kind(given: object) -> str:
+    """The kind of tool that a choice or a declaration means by its `type`, whichever of its names that is."""
+    return _OTHER_NAMES.get(str(given), str(given))
 
 
 def _chosen(one: Mapping[str, object], offered: Mapping[str, Offer], later: Sequence[Tool]) -> tuple[str, ...]:
     given, name, label = (one.get(key) for key in ("type", "name", "server_label"))
-    kind = _OTHER_NAMES.get(str(given), given)
+    kind = named_kind(given)
 
     def fits(seen: str, offer: Offer) -> bool:
         if kind == "namespace":

@@ -31,6 +31,7 @@ COUNTS: Mapping[ContextSize, int] = {"low": 3, "medium": 5, "high": 10}
 """Results of a search, by the size of the context that the request asks for."""
 OPEN_PAGE = "open_page"
 FIND_IN_PAGE = "find_in_page"
+NOT_CONFIGURED = "web_search_not_configured"
 WebTool = WebSearchTool | WebSearchPreviewTool
 
 
@@ -103,17 +104,27 @@ class WebSearch(ServerTool):
             functions.append(_function(FIND_IN_PAGE, finds, url=url, pattern="The text to find, as it stands there"))
         return [Offer(function=each, kind="web_search", name=each.name, tool=tool, index=index) for each in functions]
 
+    def absent(self, _tool: WebTool, caller: Caller, at: str) -> Unsupported | None:
+        """That nobody can be asked, unless such requests are to be refused."""
+        return self._missing(caller.access, at) if self._config.missing == "leave_out" else None
+
     async def check(self, tool: WebTool, caller: Caller, at: str) -> None:
         """Raises `Unsupported` where nobody can be asked, `InvalidRequest` for domains that are none."""
         _filters(tool, at)
-        if self._providers.find(caller.access) is None:
-            names = ", ".join(env for preset in SEARCH_PRESETS.values() for env in (*preset.key_envs, *preset.url_envs))
-            message = (
-                "The tool 'web_search' needs a search provider, and none is configured here: set `web_search.providers`"
-                f" or one of the variables {names}, or send a key of your own (`tavily_search_api_key`, ...) in the"
-                " header X-LlamaStack-Provider-Data."
-            )
-            raise Unsupported(message, param=f"{at}.type", code="web_search_not_configured")
+        missing = self._missing(caller.access, at)
+        if missing is not None:
+            raise missing
+
+    def _missing(self, access: Access, at: str) -> Unsupported | None:
+        if self._providers.find(access) is not None:
+            return None
+        names = ", ".join(env for preset in SEARCH_PRESETS.values() for env in (*preset.key_envs, *preset.url_envs))
+        message = (
+            "The tool 'web_search' needs a search provider, and none is configured here: set `web_search.providers`"
+            f" or one of the variables {names}, or send a key of your own (`tavily_search_api_key`, ...) in the"
+            " header X-LlamaStack-Provider-Data."
+        )
+        return Unsupported(message, param=f"{at}.type", code=NOT_CONFIGURED)
 
     def seen(self, item: WebSearchCall) -> tuple[Call, Answer]:
         """The call and what it told the model."""

@@ -5,11 +5,14 @@ from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
+from antiphon.engine.prepare import prepare_count
+from antiphon.engine.run import Caller as Asking
 from antiphon.errors import InvalidRequest, Unsupported, Upstream
 from antiphon.fetch import Fetched
 from antiphon.ids import page_id
-from antiphon.models.base import Access, CallArguments, CallStart, Finish
+from antiphon.models.base import NO_ACCESS, Access, CallArguments, CallStart, Choice, Finish
 from antiphon.testing.provider import Script, text
 from antiphon.tooling import WebSearchConfig
 from antiphon.tools.base import Caller
@@ -234,3 +237,65 @@ async def test_a_call_that_was_made_is_seen_with_what_it_told():
     memory = Memory(call_id="c", name="web_search", arguments="{}", output="found")
     call, answer = tools(Web())["web_search"].seen(WebSearchCall(memory=memory))
     assert (call.call_id, call.arguments, answer.output) == ("c", "{}", "found")
+
+
+# ---------------------------------------------------------------- where nobody can be asked
+
+FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}
+NOBODY = Providers([], "", replaying=False)
+CHOICES = [
+    "required",
+    *({"type": name} for name in ("web_search", "web_search_preview")),
+    {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "web_search"}]},
+]
+
+
+def absent(**config):
+    return dict.fromkeys(WEB_SEARCH, WebSearch(NOBODY, None, WebSearchConfig(**config)))
+
+
+@pytest.mark.parametrize("name", WEB_SEARCH)
+async def test_without_a_provider_the_tool_is_left_out_and_the_client_told(bench, name):
+    run = await bench(tools=absent()).prepared(input="hi", tools=[FUNCTION, {"type": name}, {"type": "shell"}])
+    assert [function.name for function in run.request.functions] == ["f", "shell"]
+    assert [*run.offers] == ["f", "shell"]
+    assert [type(tool).__name__ for tool in run.response.tools] == ["FunctionTool", "ShellTool"]
+    assert run.warnings == ("tools[1] (web_search_not_configured)",)
+
+
+async def test_what_is_left_out_is_not_counted(bench):
+    bench = bench(tools=absent())
+    create = bench.create(input="hi", tools=[TOOL, FUNCTION])
+    request = await prepare_count(bench.engine, create, Asking(owner="me", access=NO_ACCESS, seed=b""))
+    assert [function.name for function in request.functions] == ["f"]
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=str)
+async def test_a_choice_of_what_was_left_out_is_refused(bench, choice):
+    with pytest.raises(Unsupported, match="TAVILY_API_KEY") as refused:
+        await bench(tools=absent()).prepared(input="hi", tools=[TOOL], tool_choice=choice)
+    assert (refused.value.param, refused.value.code) == ("tools[0].type", "web_search_not_configured")
+
+
+async def test_a_choice_among_what_is_left_holds(bench):
+    run = await bench(tools=absent()).prepared(input="hi", tools=[TOOL, FUNCTION], tool_choice="required")
+    assert run.request.choice == Choice(mode="required")
+
+
+async def test_where_it_is_to_be_refused_or_all_must_be_obeyed_the_tool_is_refused(bench):
+    strict = bench(tools=absent())
+    strict.engine = replace(strict.engine, strict=True)
+    for refusing in (bench(tools=absent(missing="refuse")), strict):
+        with pytest.raises(Unsupported) as refused:
+            await refusing.prepared(input="hi", tools=[FUNCTION, TOOL])
+        assert (refused.value.param, refused.value.code) == ("tools[1].type", "web_search_not_configured")
+
+
+async def test_errors_name_the_place_that_a_tool_has_in_the_request(bench):
+    there = WebSearch(Providers([(Anybody(), Web())], "", replaying=False), None, WebSearchConfig(name="search"))
+    bench = bench(tools={**absent(), "web_search_2025_08_26": there})
+    odd = {"type": "web_search_2025_08_26", "filters": {"allowed_domains": ["a/b"]}}
+    for third, param in ((FUNCTION, "tools[2]"), (odd, "tools[2].filters.allowed_domains[0]")):
+        with pytest.raises(InvalidRequest) as refused:
+            await bench.prepared(input="hi", tools=[TOOL, FUNCTION, third])
+        assert refused.value.param == param
