@@ -10,6 +10,12 @@ from msgspec.structs import replace
 from antiphon.addresses import is_address
 from antiphon.settings import SECRET, check_templates, suggestion
 
+Missing = Literal["leave_out", "refuse"]
+MISSING: Final = (
+    "leave the tool out, so that the model is not told of it, and warn the client, since some declare it unasked; or"
+    " refuse the request. A `tool_choice` that names it, and `strict`, refuse it in any case."
+)
+
 
 class SearchPreset(Struct, frozen=True, kw_only=True):
     """What is known of a search provider: its address, the variables that configure it, the names of its key.
@@ -63,14 +69,7 @@ class WebSearchConfig(Struct, frozen=True, kw_only=True):
     provider: Annotated[
         str, Meta(description="The one that is asked; empty: the first that has a key, the client's own included.")
     ] = ""
-    missing: Annotated[
-        Literal["leave_out", "refuse"],
-        Meta(
-            description="Where no provider can be asked: leave the tool out, so that the model is not told of it, and"
-            " warn the client, since some declare it unasked; or refuse the request. A `tool_choice` that names it, and"
-            " `strict`, refuse it in any case."
-        ),
-    ] = "leave_out"
+    missing: Annotated[Missing, Meta(description=f"Where no provider can be asked: {MISSING}")] = "leave_out"
     pages: Annotated[
         bool | None,
         Meta(
@@ -145,6 +144,7 @@ class ImageGenerationConfig(Struct, frozen=True, kw_only=True):
     model: Annotated[
         str, Meta(description="The image model that is asked by default; empty: the only one there is.")
     ] = ""
+    missing: Annotated[Missing, Meta(description=f"Where the tool has no image model: {MISSING}")] = "leave_out"
 
 
 class ToolSearchConfig(Struct, frozen=True, kw_only=True):

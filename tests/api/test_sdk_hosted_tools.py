@@ -220,8 +220,14 @@ def test_without_an_image_model_images_are_refused_and_say_what_to_set(server: S
     got = server.post("/images/generations", {"prompt": "A cat"})
     assert (got.status, got.json["error"]["code"]) == (400, "no_image_model")
     assert "image_generation.model" in got.json["error"]["message"]
-    tool = {"model": MODEL, "input": "Hi", "tools": [{"type": "image_generation"}]}
-    assert server.post("/responses", tool).json["error"]["param"] == "tools[0].model"
+    asked = {"model": MODEL, "input": "Hi", "tools": [{"type": "image_generation"}]}
+    left_out = server.post("/responses", asked)
+    assert left_out.headers["x-antiphon-warnings"] == "not obeyed: tools[0] (no_image_model)"
+    assert "tools" not in host.calls[-1].json
+    demanded = server.post("/responses", {**asked, "tool_choice": {"type": "image_generation"}})
+    assert demanded.json["error"]["param"] == "tools[0].model"
+    named = server.post("/responses", {**asked, "tools": [{"type": "image_generation", "model": "nobody/painter"}]})
+    assert named.status == 404
 
 
 # ---------------------------------------------------------------- tool search

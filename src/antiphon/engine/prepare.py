@@ -3,7 +3,7 @@
 After `prepare` returns, what goes wrong is an event of the response and no longer an HTTP error.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -72,7 +72,7 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
     if not create.model:
         raise InvalidRequest("The parameter 'model' is required.", param="model", code="missing_required_parameter")
     _check_together(create)
-    declared = _declared(engine, create, caller)
+    declared = await _declared(engine, create, caller)
     tools, offered = declared.tools, declared.offers
     await _check_tools(engine, declared, caller)
     given, triggered = await _input(engine, create, caller)
@@ -127,7 +127,7 @@ async def prepare(engine: Engine, create: CreateResponse, caller: Caller) -> Run
 async def prepare_count(engine: Engine, create: CreateResponse, caller: Caller) -> ModelRequest:
     """What the model would be sent, to count its tokens. Nothing is claimed or stored. Raises as `prepare` does."""
     _check_together(create)
-    declared = _declared(engine, create, caller)
+    declared = await _declared(engine, create, caller)
     offered = declared.offers
     added = complete_items((await _input(engine, create, caller))[0], _input_ids("resp_0"))
     history = await _history(engine, create, caller)
@@ -210,10 +210,10 @@ class Declared(Struct, frozen=True, kw_only=True):
     left_out: tuple[str, ...] = ()
 
 
-def _declared(engine: Engine, create: CreateResponse, caller: Caller) -> Declared:
+async def _declared(engine: Engine, create: CreateResponse, caller: Caller) -> Declared:
     """The request's tools. Raises as `decode_tools` and `offers`, of tools that are left out as well."""
     given = decode_tools(create.tools, engine.limits.tools_max)
-    absent = {} if engine.strict else dict(_absent(engine, given, caller))
+    absent = {} if engine.strict else await _absent(engine, given, caller)
     if not absent:
         return _declaration(engine, given, places=range(len(given)))
     offers(given, engine.tools)
@@ -225,12 +225,13 @@ def _declared(engine: Engine, create: CreateResponse, caller: Caller) -> Declare
     )
 
 
-def _absent(engine: Engine, tools: Sequence[Tool], caller: Caller) -> Iterator[tuple[int, Unsupported]]:
-    asks = ToolCaller(owner=caller.owner, access=caller.access)
+async def _absent(engine: Engine, tools: Sequence[Tool], caller: Caller) -> dict[int, Unsupported]:
+    asks, found = ToolCaller(owner=caller.owner, access=caller.access), dict[int, Unsupported]()
     for index, tool in enumerate(tools):
         served = engine.tools.get(kind_of(tool))
-        if served is not None and (reason := served.absent(tool, asks, f"tools[{index}]")) is not None:
-            yield index, reason
+        if served is not None and (reason := await served.absent(tool, asks, f"tools[{index}]")) is not None:
+            found[index] = reason
+    return found
 
 
 def _declaration(engine: Engine, tools: Sequence[Tool], *, places: Sequence[int]) -> Declared:

@@ -123,8 +123,8 @@ class ServerTool(ABC):
         """The declaration as it may be stored and shown, and the secrets that were in it."""
         return tool, {}
 
-    def absent(self, tool: Any, caller: Caller, at: str) -> Unsupported | None:
-        """Why nobody could run the tool here, where it is then left out and the model not told of it. Pure."""
+    async def absent(self, tool: Any, caller: Caller, at: str) -> Unsupported | None:
+        """Why nobody could run the tool here, where it is then left out and the model not told of it."""
         return None
 
     async def check(self, tool: Any, caller: Caller, at: str) -> None:  # noqa: B027 (most have nothing to check)

@@ -53,6 +53,16 @@ class ImageGeneration(ServerTool):
         function = Function(name=NAME, description=description, parameters=schema)
         return [Offer(function=function, kind=NAME, name=NAME, tool=tool, index=index)]
 
+    async def absent(self, tool: ImageGenerationTool, caller: Caller, at: str) -> Unsupported | None:
+        """That no image model is named and none can be chosen, unless such requests are to be refused."""
+        if tool.model or self._config.missing == "refuse":
+            return None
+        try:
+            await self._model(tool, caller.access, at)
+        except Unsupported as error:
+            return error
+        return None
+
     async def check(self, tool: ImageGenerationTool, caller: Caller, at: str) -> None:
         """Raises `Unsupported` for edits and where there is no image model, `NotFound` for one that is not there."""
         edits = {"action": tool.action == "edit", "input_image_mask": tool.input_image_mask is not None}

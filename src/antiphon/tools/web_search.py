@@ -104,7 +104,7 @@ class WebSearch(ServerTool):
             functions.append(_function(FIND_IN_PAGE, finds, url=url, pattern="The text to find, as it stands there"))
         return [Offer(function=each, kind="web_search", name=each.name, tool=tool, index=index) for each in functions]
 
-    def absent(self, _tool: WebTool, caller: Caller, at: str) -> Unsupported | None:
+    async def absent(self, _tool: WebTool, caller: Caller, at: str) -> Unsupported | None:
         """That nobody can be asked, unless such requests are to be refused."""
         return self._missing(caller.access, at) if self._config.missing == "leave_out" else None
 
