@@ -10,10 +10,12 @@ import msgspec
 from antiphon.errors import ApiError, Conflict, Internal, MethodNotAllowed, NotFound
 
 PATH_CHARS_MAX = 200
+NO_MESSAGES = "Anthropic's Messages API is not served; OpenAI's /v1/responses and /v1/chat/completions are."
 
 Headers = list[tuple[bytes, bytes]]
 
 _encode = msgspec.json.Encoder().encode
+_ANTHROPIC = re.compile(r"(/v1)*/messages(/|$)")
 _PARAMETER = re.compile(r"\{(\w+)(:path)?\}")
 
 
@@ -39,6 +41,8 @@ def moved() -> Conflict:
 def unknown_url(method: str, path: str, known: Iterable[str]) -> NotFound:
     """No such route, with the one that was probably meant."""
     shown = path[:PATH_CHARS_MAX]
+    if _ANTHROPIC.match(path):
+        return NotFound(f"Unknown request URL: {method} {shown}. {NO_MESSAGES}", code="unknown_url")
     plain = {_PARAMETER.sub(r"{\1}", each) for each in known}
     meant = f"/v1{path}" if f"/v1{path}" in plain else next(iter(difflib.get_close_matches(shown, plain, 1, 0.8)), None)
     hint = f"Did you mean {meant}?" if meant else "GET /openapi.json says what this server offers."

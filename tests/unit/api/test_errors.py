@@ -29,6 +29,11 @@ def test_an_unknown_url_says_what_was_probably_meant() -> None:
     assert "/openapi.json" in unknown_url("GET", "/x", known).message
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/messages", "/v1/v1/messages", "/v1/messages/count_tokens"])
+def test_the_url_of_another_api_is_named_as_what_it_is(path: str) -> None:
+    assert "Anthropic's Messages API is not served" in unknown_url("POST", path, ["/v1/models"]).message
+
+
 def test_a_long_url_is_cut() -> None:
     assert len(unknown_url("GET", "/" + "x" * 100_000, []).message) < 400
     assert len(wrong_method("GET", "/" + "x" * 100_000, ["POST"]).message) < 400
