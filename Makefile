@@ -2,7 +2,7 @@
 #
 #   make demo             the main job in half a minute: offline, no key, no model
 #   make serve            a server on http://127.0.0.1:8321/v1          (make serve ARGS="--port 9000")
-#   make test             all tests                                     (make test ARGS="-k conversations")
+#   make test             all tests; with ARGS, the server's own       (make test ARGS="-k conversations")
 #   make test-old-client  the official client's tests, with the client of October 2025 (openai 2.5.0)
 #   make test-clients     agent frameworks drive it: openai-agents, langgraph, pydantic-ai, llama-stack-client, Vercel's AI SDK
 #   make check            lint, format, types, who may import whom, size
@@ -15,7 +15,7 @@
 #   make clean            remove .venv and what the tools leave behind
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-old-client check bench crash docs demo-recording lock clean
+.PHONY: help setup demo serve test test-old-client test-clients check bench crash docs demo-recording lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -49,6 +49,7 @@ serve: $(READY)
 
 test: $(READY)
 	@$(BIN)/python -m pytest -q -n 2 $(ARGS)
+	$(if $(strip $(ARGS)),,@.ci/test-clients)
 
 test-old-client: $(READY)
 	@.ci/test-old-client

@@ -1,6 +1,5 @@
 """MCP servers that the server calls for an agent, with openai-agents."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -8,29 +7,11 @@ import pytest
 from agents import Agent, HostedMCPTool, OpenAIResponsesModel, RunConfig, Runner, function_tool
 
 from antiphon.testing.host import Call, Host, Reply
-from antiphon.testing.server import Server, running
 from mcp_server import McpHost
 
 MODEL = "scripted/scripted-model"
 QUIET = RunConfig(tracing_disabled=True)
 LIQUID = '{"liquid_name": "myawesomeliquid"}'
-
-
-@pytest.fixture(scope="module")
-def mcp() -> Iterator[McpHost]:
-    with McpHost() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def session_server(session_host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """An Antiphon that may reach servers on this machine."""
-    settings = {
-        "hosts": {"scripted": {"base_url": session_host.url, "preset": "custom"}},
-        "fetch": {"ports": [], "allowed_networks": ["127.0.0.0/8"]},
-    }
-    with running(settings, tmp_path_factory.mktemp("mcp")) as started:
-        yield started
 
 
 @pytest.fixture

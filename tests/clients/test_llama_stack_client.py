@@ -9,7 +9,7 @@ from llama_stack_client.lib.agents.agent import Agent
 from llama_stack_client.lib.agents.event_logger import AgentEventLogger
 
 from antiphon.testing.host import Call, Host, Reply
-from antiphon.testing.server import Server, until
+from antiphon.testing.server import Server
 
 MODEL = "scripted/scripted-model"
 ROME = Reply(calls=[Call(name="get_weather", id="call_rome", arguments=['{"city"', ': "Rome"}'])])
@@ -74,15 +74,12 @@ def test_a_streamed_turn_shows_its_steps_and_its_log_reads_well(weather: Weather
 
 @pytest.mark.parametrize("own", [True, False])
 def test_a_search_by_the_server_is_a_step_of_the_turn(
-    server: Server, client: openai.OpenAI, host: Host, own: bool
+    server: Server, client: openai.OpenAI, host: Host, *, beetles: tuple[str, str], own: bool
 ) -> None:
-    file = client.files.create(file=("beetles.md", b"Beetles have two pairs of wings."), purpose="assistants")
-    store = client.vector_stores.create(name="Insects", file_ids=[file.id])
-    until(lambda: client.vector_stores.retrieve(store.id).status, lambda status: status == "completed")
     find = Call(name="knowledge_search", id="call_find", arguments='{"query": "beetles wings"}')
     host.answer(Reply(calls=[find]), Reply(text="Two pairs."))
 
-    search = {"type": "file_search", "vector_store_ids": [store.id]}
+    search = {"type": "file_search", "vector_store_ids": [beetles[1]]}
     driven = LlamaStackClient(base_url=server.root, max_retries=0) if own else client
     agent = Agent(driven, model=MODEL, instructions="Look it up.", tools=[search])
     session = agent.create_session("library")

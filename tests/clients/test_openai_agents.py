@@ -21,7 +21,7 @@ from agents import (
 from pydantic import BaseModel
 
 from antiphon.testing.host import Call, Host, Reply
-from antiphon.testing.server import Server, until
+from antiphon.testing.server import Server
 
 MODEL = "scripted/scripted-model"
 NOBODY = "http://127.0.0.1:1/v1"
@@ -256,24 +256,22 @@ async def test_chat_completions_drive_the_same_agent(host: Host, connection: ope
 
 
 async def test_file_search_is_run_by_the_server_and_cited(
-    model: OpenAIResponsesModel, host: Host, client: openai.OpenAI
+    model: OpenAIResponsesModel, host: Host, beetles: tuple[str, str]
 ) -> None:
-    file = client.files.create(file=("beetles.md", b"Beetles have two pairs of wings."), purpose="assistants")
-    store = client.vector_stores.create(name="Insects", file_ids=[file.id])
-    until(lambda: client.vector_stores.retrieve(store.id).status, lambda status: status == "completed")
+    file, store = beetles
     host.answer(
         Reply(calls=[Call(name="knowledge_search", id="call_find", arguments='{"query": "beetles wings"}')]),
-        Reply(text=["Two pairs", f" <|{file.id}|>."]),
+        Reply(text=["Two pairs", f" <|{file}|>."]),
     )
-    tool = FileSearchTool(vector_store_ids=[store.id], max_num_results=3, include_search_results=True)
+    tool = FileSearchTool(vector_store_ids=[store], max_num_results=3, include_search_results=True)
 
     agent = Agent(name="Librarian", model=model, tools=[tool])
     result = await Runner.run(agent, "How many wings do beetles have?", run_config=QUIET)
 
     search, said = result.raw_responses[0].output
     assert search.type == "file_search_call"
-    assert [(hit.file_id, hit.filename) for hit in search.results or ()] == [(file.id, "beetles.md")]
+    assert [(hit.file_id, hit.filename) for hit in search.results or ()] == [(file, "beetles.md")]
     assert said.type == "message"
-    assert [note.file_id for note in said.content[0].annotations] == [file.id]  # type: ignore[union-attr]
+    assert [note.file_id for note in said.content[0].annotations] == [file]  # type: ignore[union-attr]
     assert result.final_output == "Two pairs."
     assert len(host.calls) == 2, "one response, of which the agent sees no turn"

@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from antiphon.testing.host import Call, Host, Reply
-from antiphon.testing.server import Server, until
+from antiphon.testing.server import Server
 
 AGENT = Path(__file__).with_name("vercel") / "agent.mjs"
 ROME = Reply(calls=[Call(name="get_weather", id="call_rome", arguments=['{"city"', ': "Rome"}'])])
@@ -110,14 +110,12 @@ def test_a_conversation_kept_by_the_server_gets_each_item_once(run: Run, host: H
     assert [item.type for item in items] == ["message", "function_call", "function_call_output", "message"]
 
 
-def test_file_search_is_run_by_the_server_and_cited(run: Run, host: Host, client: openai.OpenAI) -> None:
-    file = client.files.create(file=("beetles.md", b"Beetles have two pairs of wings."), purpose="assistants")
-    store = client.vector_stores.create(name="Insects", file_ids=[file.id])
-    until(lambda: client.vector_stores.retrieve(store.id).status, lambda status: status == "completed")
+def test_file_search_is_run_by_the_server_and_cited(run: Run, host: Host, beetles: tuple[str, str]) -> None:
+    file, store = beetles
     find = Call(name="knowledge_search", id="call_find", arguments='{"query": "beetles wings"}')
-    host.answer(Reply(calls=[find]), Reply(text=["Two pairs", f" <|{file.id}|>."]))
+    host.answer(Reply(calls=[find]), Reply(text=["Two pairs", f" <|{file}|>."]))
 
-    done = run("searched", store.id)
+    done = run("searched", store)
 
     assert done["text"] == "Two pairs."
     assert (done["found"], done["sources"]) == (["beetles.md"], ["beetles.md"])
