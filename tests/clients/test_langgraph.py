@@ -4,6 +4,7 @@ from typing import Any
 
 import openai
 import pytest
+from langchain.agents import create_agent
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 
 from antiphon.testing.host import Call, Host, Reply
 from antiphon.testing.server import Server
+from mcp_server import McpHost
 
 MODEL = "scripted/scripted-model"
 ROME = Reply(calls=[Call(name="get_weather", id="call_rome", arguments=['{"city"', ': "Rome"}'])])
@@ -36,11 +38,12 @@ class Weather:
             self.cities.append(city)
             return f"sunny in {city}"
 
-        model = ChatOpenAI(model=MODEL, base_url=server.url, api_key="unused", max_retries=0, **mode)
-        bound = model.bind_tools([get_weather])
+        self.tools = [get_weather]
+        self.model = ChatOpenAI(model=MODEL, base_url=server.url, api_key="unused", max_retries=0, **mode)
+        bound = self.model.bind_tools(self.tools)
         graph = StateGraph(MessagesState)
         graph.add_node("agent", lambda state: {"messages": [bound.invoke(state["messages"])]})
-        graph.add_node("tools", ToolNode([get_weather]))
+        graph.add_node("tools", ToolNode(self.tools))
         graph.add_edge(START, "agent")
         graph.add_conditional_edges("agent", tools_condition)
         graph.add_edge("tools", "agent")
@@ -117,3 +120,51 @@ def test_a_structured_output_is_asked_for_by_its_schema_and_read(server: Server,
 
     assert answer == Forecast(city="Rome", degrees=20)
     assert host.calls[-1].json["response_format"]["json_schema"]["schema"]["required"] == ["city", "degrees"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_ready_made_agent_runs_its_tool_and_remembers(server: Server, host: Host, mode: str) -> None:
+    weather = Weather(server, **MODES[mode])
+    agent: Any = create_agent(weather.model, weather.tools, system_prompt="Be brief.", checkpointer=InMemorySaver())
+    host.answer(ROME, Reply(text="It is sunny."), Reply(text="You are welcome."))
+
+    said = [
+        agent.invoke({"messages": [("user", text)]}, {"configurable": {"thread_id": "1"}})["messages"][-1].text
+        for text in ("Weather in Rome?", "Thanks")
+    ]
+
+    assert (weather.cities, said) == (["Rome"], ["It is sunny.", "You are welcome."])
+    roles = [message["role"] for message in host.calls[-1].json["messages"]]
+    assert roles == ["system", "user", "assistant", "tool", "assistant", "user"]
+
+
+@pytest.mark.parametrize("mode", ["responses", "chained"])
+def test_tools_of_the_server_are_bound_beside_the_agents_own(
+    server: Server, host: Host, mcp: McpHost, *, page: str, beetles: tuple[str, str], mode: str
+) -> None:
+    weather = Weather(server, **MODES[mode])
+    hosted = [
+        {"type": "file_search", "vector_store_ids": [beetles[1]]},
+        {"type": "web_search"},
+        {"type": "mcp", "server_label": "lab", "server_url": mcp.url("/mcp"), "require_approval": "never"},
+    ]
+    agent: Any = create_agent(weather.model, [*weather.tools, *hosted])
+    four = [
+        Call(name="knowledge_search", id="call_file", arguments='{"query": "beetles wings"}'),
+        Call(name="web_search", id="call_web", arguments='{"query": "q"}'),
+        Call(name="get_boiling_point", id="call_mcp", arguments='{"liquid_name": "myawesomeliquid"}'),
+        *ROME.calls,
+    ]
+    host.answer(Reply(calls=four), Reply(text=["See ", f"[A]({page})."]))
+
+    messages = agent.invoke({"messages": [("user", "Find out all of it.")]})["messages"]
+
+    assert [message.type for message in messages] == ["human", "ai", "tool", "ai"]
+    blocks = {block["type"] for block in messages[1].content}
+    assert {"file_search_call", "web_search_call", "mcp_list_tools", "mcp_call"} <= blocks
+    assert weather.cities == ["Rome"]
+    (note,) = messages[-1].content[0]["annotations"]
+    assert (note["type"], note["url"]) == ("url_citation", page)
+    told = [message["content"] for message in host.calls[-1].json["messages"] if message["role"] == "tool"]
+    assert ("two pairs of wings" in told[0], "It is so." in told[1]) == (True, True)
+    assert told[2:] == ["-100", "sunny in Rome"]

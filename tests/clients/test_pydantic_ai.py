@@ -1,15 +1,20 @@
 """pydantic-ai: an agent over Responses and over chat completions."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import openai
 import pytest
 from pydantic import BaseModel
 from pydantic_ai import Agent
+from pydantic_ai.capabilities import NativeTool
+from pydantic_ai.messages import NativeToolCallPart
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+from pydantic_ai.native_tools import FileSearchTool, MCPServerTool, WebSearchTool
 from pydantic_ai.providers.openai import OpenAIProvider
 
 from antiphon.testing.host import Call, Host, Reply
+from mcp_server import McpHost
 
 MODEL = "scripted/scripted-model"
 ROME = Reply(calls=[Call(name="get_weather", id="call_rome", arguments=['{"city"', ': "Rome"}'])])
@@ -25,9 +30,10 @@ class Forecast(BaseModel):
 class Weather:
     """An agent with one tool, which remembers the cities that it was asked for."""
 
-    def __init__(self, model: Any, **settings: Any) -> None:
+    def __init__(self, model: Any, hosted: Sequence[Any] = (), **settings: Any) -> None:
         self.cities: list[str] = []
-        self.agent = Agent(model, instructions="You know the weather.", model_settings=settings or None)
+        said = "You know the weather."
+        self.agent = Agent(model, instructions=said, model_settings=settings or None, capabilities=hosted)
 
         @self.agent.tool_plain
         def get_weather(city: str) -> str:
@@ -118,3 +124,35 @@ async def test_a_conversation_kept_by_the_server_gets_each_turn_once(
 
     items = list(client.conversations.items.list(talk.id, order="asc"))
     assert [item.type for item in items] == ["message", "function_call", "function_call_output", "message"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"openai_send_reasoning_ids": True}, {"openai_previous_response_id": "auto"}],
+    ids=["resent", "chained"],
+)
+async def test_tools_of_the_server_run_beside_the_agents_own(
+    responses: OpenAIResponsesModel, host: Host, mcp: McpHost, *, page: str, beetles: tuple[str, str], settings: Any
+) -> None:
+    hosted = (
+        WebSearchTool(),
+        FileSearchTool(file_store_ids=[beetles[1]]),
+        MCPServerTool(id="lab", url=mcp.url("/mcp")),
+    )
+    weather = Weather(responses, [NativeTool(tool) for tool in hosted], **settings)
+    four = [
+        Call(name="knowledge_search", id="call_file", arguments='{"query": "beetles wings"}'),
+        Call(name="web_search", id="call_web", arguments='{"query": "q"}'),
+        Call(name="get_boiling_point", id="call_mcp", arguments='{"liquid_name": "myawesomeliquid"}'),
+        *ROME.calls,
+    ]
+    host.answer(Reply(calls=four), Reply(text=["See ", f"[A]({page})."]))
+
+    result = await weather.agent.run("Find out all of it.")
+
+    assert (weather.cities, result.output) == (["Rome"], f"See [A]({page}).")
+    called = [part.tool_name for part in result.all_messages()[1].parts if isinstance(part, NativeToolCallPart)]
+    assert {"file_search", "web_search", "mcp_server:lab"} <= {*called}
+    told = [message["content"] for message in host.calls[-1].json["messages"] if message["role"] == "tool"]
+    assert ("two pairs of wings" in told[0], "It is so." in told[1]) == (True, True)
+    assert told[2:] == ["-100", "sunny in Rome"]

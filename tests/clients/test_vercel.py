@@ -12,9 +12,11 @@ import pytest
 
 from antiphon.testing.host import Call, Host, Reply
 from antiphon.testing.server import Server
+from mcp_server import McpHost
 
 AGENT = Path(__file__).with_name("vercel") / "agent.mjs"
 ROME = Reply(calls=[Call(name="get_weather", id="call_rome", arguments=['{"city"', ': "Rome"}'])])
+LIQUID = '{"liquid_name": "myawesomeliquid"}'
 STEPS = [["tool-call", "tool-result"], ["text"]]
 Run = Callable[..., dict[str, Any]]
 
@@ -120,6 +122,35 @@ def test_file_search_is_run_by_the_server_and_cited(run: Run, host: Host, beetle
     assert done["text"] == "Two pairs."
     assert (done["found"], done["sources"]) == (["beetles.md"], ["beetles.md"])
     assert len(done["ids"]) == 1
+
+
+def test_tools_of_the_server_run_beside_the_agents_own(
+    run: Run, host: Host, mcp: McpHost, *, page: str, beetles: tuple[str, str]
+) -> None:
+    four = [
+        Call(name="knowledge_search", id="call_file", arguments='{"query": "beetles wings"}'),
+        Call(name="web_search", id="call_web", arguments='{"query": "q"}'),
+        Call(name="get_boiling_point", id="call_mcp", arguments=LIQUID),
+        *ROME.calls,
+    ]
+    host.answer(Reply(calls=four), Reply(text=["See ", f"[A]({page})."]))
+
+    done = run("hosted", beetles[1], mcp.url("/mcp"))
+
+    assert (done["cities"], done["text"], done["urls"]) == (["Rome"], f"See [A]({page}).", [page])
+    assert done["calls"] == ["file_search", "web_search", "get_weather", "mcp.get_boiling_point"]
+    told = [message["content"] for message in host.calls[-1].json["messages"] if message["role"] == "tool"]
+    assert ("two pairs of wings" in told[1], "It is so." in told[2]) == (True, True)
+    assert (told[0], told[3]) == ("sunny in Rome", "-100")  # the SDK sends what the server ran last
+
+
+def test_an_mcp_call_waits_for_the_approval_of_the_user(run: Run, host: Host, mcp: McpHost) -> None:
+    host.answer(Reply(calls=[Call(name="get_boiling_point", arguments=LIQUID)]), Reply(text="It is -100."))
+
+    done = run("approved", mcp.url("/mcp"))
+
+    assert (done["requests"], done["text"]) == (1, "It is -100.")
+    assert host.calls[-1].json["messages"][-1]["content"] == "-100"
 
 
 def test_a_structured_output_is_asked_for_by_its_schema_and_read(run: Run, host: Host) -> None:

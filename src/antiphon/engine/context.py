@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+from msgspec import json, to_builtins
 from msgspec.structs import replace
 
 from antiphon.engine.cite import marked
 from antiphon.engine.compact import opened, seen
 from antiphon.engine.run import Engine
-from antiphon.errors import InvalidRequest, NotFound, Unsupported
+from antiphon.errors import DECODE_ERRORS, InvalidRequest, NotFound, Unsupported
 from antiphon.tools.base import served_as
 from antiphon.wire.calls import call_of, output_of
 from antiphon.wire.items import (
@@ -44,7 +45,10 @@ async def history_of(engine: Engine, owner: str, conversation: str | None, *, pr
 
 
 async def accepted(engine: Engine, items: list[Item], owner: str, *, at: str) -> list[Item]:
-    """A client's items, with references replaced by what they stand for; what is encrypted must be this server's."""
+    """A client's items, with references replaced by what they stand for; what is encrypted must be this server's.
+
+    A call that the server ran and keeps, sent again as the client was shown it, stands for itself with what it found.
+    """
     for index, item in enumerate(items):
         if getattr(item, "memory", None) is not None:
             items[index] = replace(item, memory=None)  # a memory is the server's own
@@ -52,17 +56,34 @@ async def accepted(engine: Engine, items: list[Item], owner: str, *, at: str) ->
             _opened(engine, item, f"{at}[{index}].encrypted_content")
         elif isinstance(item, Compaction):
             opened(item.encrypted_content, engine.sealer, f"{at}[{index}].encrypted_content")
-    wanted = [item.id for item in items if isinstance(item, ItemReference)]
+    wanted = [item.id for item in items if item.id and (isinstance(item, ItemReference) or _ran_here(item))]
     if not wanted:
         return items
     found = await engine.responses.find_items(owner, wanted)
     for index, item in enumerate(items):
-        if isinstance(item, ItemReference):
-            if item.id not in found:
-                message = f"Item with id {item.id!r} not found. Items are not kept when 'store' is false."
-                raise NotFound(message, param=f"{at}[{index}].id", code="item_not_found")
-            items[index] = found[item.id]
+        kept = found.get(item.id or "")
+        if isinstance(item, ItemReference) and kept is None:
+            message = f"Item with id {item.id!r} not found. Items are not kept when 'store' is false."
+            raise NotFound(message, param=f"{at}[{index}].id", code="item_not_found")
+        if kept is not None and (isinstance(item, ItemReference) or _same(to_builtins(item), to_builtins(kept))):
+            items[index] = kept
     return items
+
+
+def _ran_here(item: Item) -> bool:
+    return served_as(item) != "" and not isinstance(item, McpApprovalRequest | McpApprovalResponse)
+
+
+def _same(shown: object, kept: object) -> bool:
+    """Whether what a client sends is what was kept: it may leave things out, and write JSON in its own way."""
+    if isinstance(shown, dict) and isinstance(kept, dict):
+        return all(_same(value, kept.get(name)) for name, value in shown.items())
+    if shown in (None, [], kept):
+        return True
+    try:
+        return isinstance(shown, str) and isinstance(kept, str) and json.decode(shown) == json.decode(kept)
+    except DECODE_ERRORS:
+        return False
 
 
 def context_of(engine: Engine, history: list[Item], added: list[Item]) -> tuple[list[Item], list[str]]:

@@ -1,10 +1,11 @@
-// One run of an agent of Vercel's AI SDK: `node agent.mjs BASE_URL RUN [ID]` prints what it did as JSON.
+// One run of an agent of Vercel's AI SDK: `node agent.mjs BASE_URL RUN [ID...]` prints what it did as JSON.
 import { createOpenAI } from "@ai-sdk/openai";
 import { Output, generateText, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
 
 const MODEL = "scripted/scripted-model";
-const [url, run, id] = process.argv.slice(2);
+const [url, run, ...ids] = process.argv.slice(2);
+const [id] = ids;
 const openai = createOpenAI({ baseURL: url, apiKey: "unused" });
 const cities = [];
 
@@ -68,6 +69,36 @@ async function searched() {
   return { found, sources: result.sources.map((source) => source.filename), ...told(result) };
 }
 
+// Every side has a tool: the server two and an MCP server's, this program its own.
+async function hosted() {
+  const [vectorStoreId, serverUrl] = ids;
+  const tools = {
+    get_weather: getWeather,
+    file_search: openai.tools.fileSearch({ vectorStoreIds: [vectorStoreId] }),
+    web_search: openai.tools.webSearch({ searchContextSize: "low" }),
+    lab: openai.tools.mcp({ serverLabel: "lab", serverUrl, requireApproval: "never" }),
+  };
+  const result = streamText({ ...asked, prompt: "Find out all of it.", tools });
+  const pieces = [];
+  for await (const piece of result.textStream) pieces.push(piece);
+  const calls = (await result.steps).flatMap((step) => step.toolCalls.map((call) => call.toolName));
+  const urls = (await result.sources).map((source) => source.url);
+  return { pieces, calls, urls, ...told({ text: await result.text, steps: await result.steps }) };
+}
+
+// The MCP server's tool is run once the user has agreed; the second request brings the answer.
+async function approved() {
+  const lab = openai.tools.mcp({ serverLabel: "lab", serverUrl: id, requireApproval: "always" });
+  const settings = { ...asked, system: undefined, tools: { lab }, prompt: undefined };
+  const messages = [{ role: "user", content: "Boiling point?" }];
+  const first = await generateText({ ...settings, messages });
+  const requests = first.content.filter((part) => part.type === "tool-approval-request");
+  const content = requests.map(({ approvalId }) => ({ type: "tool-approval-response", approvalId, approved: true, providerExecuted: true }));
+  messages.push(...first.response.messages, { role: "tool", content });
+  const again = await generateText({ ...settings, messages });
+  return { requests: requests.length, ...told(again) };
+}
+
 async function structured() {
   const output = Output.object({ schema: z.object({ city: z.string(), degrees: z.number() }) });
   const result = await generateText({ ...asked, tools: undefined, output });
@@ -92,6 +123,8 @@ const RUNS = {
   chained,
   conversation,
   searched,
+  hosted,
+  approved,
   structured,
 };
 

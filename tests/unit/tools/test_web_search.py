@@ -239,6 +239,35 @@ async def test_a_call_that_was_made_is_seen_with_what_it_told():
     assert (call.call_id, call.arguments, answer.output) == ("c", "{}", "found")
 
 
+@pytest.mark.parametrize(
+    ("changed", "known"),
+    [
+        ({}, True),
+        ({"status": None}, True),
+        ({"action": {"type": "search", "query": "q", "queries": []}}, True),
+        ({"action": {"type": "search", "query": "another"}}, False),
+        ({"id": "ws_1"}, False),
+    ],
+)
+async def test_a_search_sent_back_as_it_was_shown_is_known_with_what_it_found(bench, changed, known):
+    bench = bench(calling("web_search", query="q"), text("Yes."), text("Sure."), tools=tools(Web((PAGE, "A"))))
+    first = await bench.response(input="hi", tools=[TOOL])
+    shown = {"type": "web_search_call", "id": first.output[0].id, "status": "completed"}
+    shown["action"] = {"type": "search", "query": "q", "queries": ["q"]}
+    await bench.response(input=[{**shown, **changed}, {"role": "user", "content": "Sure?"}])
+    assert (PAGE in str(bench.asked().items)) == known
+
+
+async def test_of_a_deleted_response_no_search_is_known(bench):
+    bench = bench(calling("web_search", query="q"), text("Yes."), text("Sure."), tools=tools(Web((PAGE, "A"))))
+    first = await bench.response(input="hi", tools=[TOOL])
+    await bench.engine.responses.delete("me", first.id)
+    action = {"type": "search", "query": "q"}
+    again = {"type": "web_search_call", "id": first.output[0].id, "status": "completed", "action": action}
+    await bench.response(input=[again, {"role": "user", "content": "Sure?"}])
+    assert PAGE not in str(bench.asked().items)
+
+
 # ---------------------------------------------------------------- where nobody can be asked
 
 FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}
