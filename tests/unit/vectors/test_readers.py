@@ -319,7 +319,9 @@ def test_older_encodings_are_recognised(encoding, before):
     assert (decoded(text.encode(encoding)) == text) is True
 
 
-@pytest.mark.parametrize("text", ["Grüße äöü", "Müller", "café", "Blåbærsyltetøy", "über", "¿Dónde está?", "São Paulo – 5 €"])
+@pytest.mark.parametrize(
+    "text", ["Grüße äöü", "Müller", "café", "Blåbærsyltetøy", "über", "¿Dónde está?", "São Paulo – 5 €"]
+)
 def test_a_few_words_of_the_west_are_recognised(text):
     assert decoded(text.encode("cp1252")) == text
 

@@ -25,7 +25,7 @@ LATIN: Final = {
     "cp1257": "ąčęėįšųūž āčēģīķļņšūž äõöüšž",
 }
 """The Latin alphabets and what their languages, one after the other, have beside ASCII."""
-_TYPOGRAPHY: Final = frozenset("\xa0\xad„“”‚‘’«»‹›–—…·•¿¡§°€£©®™½¼²³ªº")
+_TYPOGRAPHY: Final = frozenset("\xa0\xad„“”‚‘’«»‹›–—…·•¿¡§°€£©®™½¼²³ªº")  # noqa: RUF001 - they are meant
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark its own begins with
@@ -129,11 +129,7 @@ def _guessed(content: bytes) -> str:
 
 def _fitness(sample: bytes, name: str) -> float:
     """Which part of what is not ASCII are letters of the language that has most of them."""
-    letters = [
-        each
-        for each in sample.decode(name, "replace").lower()
-        if each > "\x7f" and each not in _TYPOGRAPHY
-    ]
+    letters = [each for each in sample.decode(name, "replace").lower() if each > "\x7f" and each not in _TYPOGRAPHY]
     return max(sum(each in known for each in letters) for known in LATIN[name].split()) / (len(letters) or 1)
 
 
