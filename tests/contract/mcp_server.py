@@ -216,7 +216,7 @@ class McpHost:
             await self._by_hand(how, scope, send)
 
     async def _by_hand(self, how: str, scope: Scope, send: Send) -> None:
-        """A server of the protocol of 2025. `lying`: in its list; `leaving`: forgets sessions; `streaming`: in events."""
+        """A server of the protocol of 2025. `lying`: its list; `leaving`: forgotten sessions; `streaming`: events."""
         message = scope.get("message") or {}
         id, method = message.get("id"), message.get("method")
         if scope["method"] != "POST":
