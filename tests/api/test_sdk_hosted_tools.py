@@ -139,6 +139,60 @@ def test_an_image_is_made_in_a_response(hosted: Server, web: Host) -> None:
     assert PNG not in web.calls[-1].body.decode()
 
 
+def painted(*events: dict[str, Any]) -> Raw:
+    """A host's stream of images."""
+    return Raw(steps=[f"event: {each.get('type')}\ndata: {json.dumps(each)}\n\n".encode() for each in events])
+
+
+def half(index: int) -> dict[str, Any]:
+    """An image that is not finished."""
+    return {"type": "image_generation.partial_image", "b64_json": f"half{index}", "partial_image_index": index}
+
+
+PAINT = Reply(calls=[Call(name="image_generation", arguments='{"prompt": "A cat"}')])
+
+
+def test_images_of_the_tool_are_shown_before_they_are_finished_and_once_more_afterwards(
+    hosted: Server, host: Host
+) -> None:
+    whole = {"type": "image_generation.completed", "b64_json": PNG, "size": "1024x1024"}
+    host.answer(PAINT, painted(half(0), half(1), whole), Reply(text=["Here."]))
+    stream = hosted.stream(input="A cat", tools=[{"type": "image_generation", "partial_images": 2}])
+    shown = [event for event in stream.events if event["type"] == "response.image_generation_call.partial_image"]
+    assert [(each["partial_image_index"], each["partial_image_b64"]) for each in shown] == [(0, "half0"), (1, "half1")]
+    assert {each["item_id"] for each in shown} == {stream.items[0]["id"]}
+    assert (stream.items[0]["result"], stream.items[0]["size"]) == (PNG, "1024x1024")
+    asked = next(request for request in host.calls if "/images/" in request.path).json
+    assert (asked["stream"], asked["partial_images"]) == (True, 2)
+    again = check(hosted.get(f"/responses/{stream.response['id']}?stream=true").body)
+    assert again.events == stream.events
+
+
+def test_a_host_that_streams_no_images_sends_the_whole_one(hosted: Server, web: Host) -> None:
+    web.answer(PAINT, Reply(text=["Here."]))
+    stream = hosted.stream(input="A cat", tools=[{"type": "image_generation", "partial_images": 1}])
+    assert stream.items[0]["result"] == PNG
+    assert not [name for name in stream.types if "partial_image" in name]
+
+
+@pytest.mark.parametrize(
+    ("events", "said"),
+    [
+        ([half(0)], "broke off before the image was there"),
+        ([half(0), {"type": "error", "error": {"message": "No cats."}}], "No cats."),
+        ([{"type": "image_generation.completed"}], "sent no image data"),
+        ([{"b64_json": 1}], "sent something that is no image"),
+    ],
+)
+def test_an_image_that_is_never_finished_is_told_to_the_model(
+    hosted: Server, host: Host, events: list[dict[str, Any]], said: str
+) -> None:
+    host.answer(PAINT, painted(*events), Reply(text=["Sorry."]))
+    stream = hosted.stream(input="A cat", tools=[{"type": "image_generation", "partial_images": 3}])
+    assert (stream.items[0]["status"], stream.items[0].get("result")) == ("failed", None)
+    assert said in host.calls[-1].json["messages"][-1]["content"]
+
+
 @pytest.mark.parametrize(
     ("tool", "param"),
     [
@@ -182,11 +236,7 @@ def test_the_client_edits_images_and_the_form_arrives_whole(hosted_client: opena
 
 
 def test_partial_images_are_streamed_as_the_host_streams_them(hosted_client: openai.OpenAI, host: Host) -> None:
-    events: list[dict[str, Any]] = [
-        {"type": "image_generation.partial_image", "b64_json": PNG, "partial_image_index": 0},
-        {"type": "image_generation.completed", "b64_json": PNG},
-    ]
-    host.answer(Raw(steps=[f"event: {each['type']}\ndata: {json.dumps(each)}\n\n".encode() for each in events]))
+    host.answer(painted(half(0), {"type": "image_generation.completed", "b64_json": PNG}))
     stream = hosted_client.images.generate(prompt="A cat", stream=True, partial_images=1)
     assert [event.type for event in cast("Any", stream)] == [
         "image_generation.partial_image",

@@ -63,7 +63,8 @@ class Place(Struct, frozen=True, kw_only=True):
 class Caller(Struct, frozen=True, kw_only=True):
     """For whom a tool runs: the owner, the response, how model hosts are asked, and the client's secrets.
 
-    `images`: whether the model's host can be shown some.
+    `images`: whether the model's host can be shown some. `tell`: shows something of a call before it has ended, by its
+    tool's `told`.
 
     `secrets` are what a declaration said that must be neither stored nor shown, by the declaration's place in `tools`.
     `offers` are all that the model can call by now, or could once a search has found it.
@@ -75,6 +76,7 @@ class Caller(Struct, frozen=True, kw_only=True):
     secrets: Mapping[int, Mapping[str, Any]] = MappingProxyType({})
     images: bool = False
     offers: Mapping[str, Offer] = MappingProxyType({})
+    tell: Callable[[dict[str, Any]], None] = lambda _: None
 
 
 class Prelude(Struct, frozen=True, kw_only=True):
@@ -152,6 +154,10 @@ class ServerTool(ABC):
 
     def started(self, item: Any, place: Place) -> Iterator[Event]:
         """What is told between the item's announcement and its run."""
+        return iter(())
+
+    def told(self, item: Any, said: Mapping[str, Any], place: Place) -> Iterator[Event]:
+        """What is told of what a run has said (`Caller.tell`) while it goes on."""
         return iter(())
 
     def ended(self, item: Any, place: Place) -> Iterator[Event]:

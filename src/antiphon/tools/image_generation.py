@@ -5,22 +5,22 @@ call that may have been made already is not made again.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
-from antiphon.egress import read_whole
 from antiphon.errors import DECODE_ERRORS, Unsupported, Upstream
 from antiphon.models.base import Access, Function
 from antiphon.models.catalog import Catalog, Resolved
-from antiphon.models.images import GENERATIONS, image_model
+from antiphon.models.images import COMPLETED, GENERATIONS, PARTIAL, image_model, images_in
 from antiphon.tooling import ImageGenerationConfig
 from antiphon.tools.base import Caller, Ended, Offer, Place, ServerTool
 from antiphon.wire.calls import Answer, Call, Made
-from antiphon.wire.events import Event, ImageCompleted, ImageGenerating, ImageInProgress, ItemPlace
-from antiphon.wire.images import Images
+from antiphon.wire.events import Event, ImageCompleted, ImageGenerating, ImageInProgress, ImagePartial, ItemPlace
+from antiphon.wire.images import ImageEvent
 from antiphon.wire.items import ImageGenerationCall
 from antiphon.wire.tools import ImageGenerationTool
 
@@ -30,8 +30,6 @@ _ALWAYS_DATA: Final = re.compile(r"gpt-image|chatgpt-image")
 """Models that always send data, and refuse to be asked for it."""
 _PROMPT: Final = {"type": "string", "description": "What the image shows, in full: the image model knows nothing else"}
 _SIZE: Final = {"type": "string", "description": "Width and height in pixels, such as 1024x1024; auto if left out"}
-
-_answers = msgspec.json.Decoder(Images)
 
 
 class ImageGeneration(ServerTool):
@@ -101,26 +99,26 @@ class ImageGeneration(ServerTool):
         body: dict[str, Any] = {**asked, **given, "model": resolved.model, "n": 1}
         if not _ALWAYS_DATA.search(resolved.model):
             body["response_format"] = "b64_json"
-        answer = await resolved.provider.post(GENERATIONS, msgspec.json.encode(body), caller.access)
-        content = await read_whole(answer, bytes_max=resolved.answer_bytes_max)
-        try:
-            images = _answers.decode(content)
-        except DECODE_ERRORS as error:
-            raise Upstream(f"Host {resolved.host!r} sent something that is no image.") from error
-        if not images.data or not images.data[0].b64_json:
-            raise Upstream(f"Host {resolved.host!r} sent no image data.")
+        if tool.partial_images:
+            body |= {"stream": True, "partial_images": tool.partial_images}
+        made = await _made(resolved, body, caller)
         done = replace(
             item,
             status="completed",
-            result=images.data[0].b64_json,
-            revised_prompt=images.data[0].revised_prompt or asked["prompt"],
+            result=made.b64_json,
+            revised_prompt=made.revised_prompt or asked["prompt"],
             action="generate",
-            background=images.background or tool.background,
-            output_format=images.output_format or tool.output_format or "png",
-            quality=images.quality or tool.quality,
-            size=images.size or body.get("size"),
+            background=made.background or tool.background,
+            output_format=made.output_format or tool.output_format or "png",
+            quality=made.quality or tool.quality,
+            size=made.size or body.get("size"),
         )
         return Ended(item=done)
+
+    def told(self, _item: ImageGenerationCall, said: Mapping[str, Any], place: Place) -> Iterator[Event]:
+        """A partial image."""
+        where: ItemPlace = {"item_id": place.item_id, "output_index": place.output_index}
+        yield ImagePartial(sequence_number=place.next_number(), **where, **said)
 
     def failed(self, item: ImageGenerationCall, message: str) -> ImageGenerationCall:
         """The item without an image."""
@@ -133,6 +131,20 @@ class ImageGeneration(ServerTool):
             yield ImageCompleted(
                 sequence_number=place.next_number(), item_id=place.item_id, output_index=place.output_index
             )
+
+
+async def _made(resolved: Resolved, body: Mapping[str, Any], caller: Caller) -> ImageEvent:
+    """The image; tells of those that are not finished. Raises `Upstream`."""
+    answer = await resolved.provider.post(GENERATIONS, msgspec.json.encode(body), caller.access)
+    async with aclosing(images_in(answer, resolved)) as images:
+        async for each in images:
+            if each.type == PARTIAL and each.b64_json:
+                how = {name: getattr(each, name) for name in ("background", "output_format", "quality", "size")}
+                partial = {"partial_image_index": each.partial_image_index, "partial_image_b64": each.b64_json}
+                caller.tell(partial | how)
+            elif each.type == COMPLETED and each.b64_json:
+                return each
+    raise Upstream(f"Host {resolved.host!r} sent no image data.")
 
 
 class _Asked(msgspec.Struct, omit_defaults=True):
