@@ -30,7 +30,7 @@ _QUERY: Final = {
     "required": ["query"],
 }
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\dA-Za-z_]+")
-_SAYING_LITTLE: Final = frozenset(
+_SAYING_LITTLE: Final = frozenset(  # noqa: SIM905 - read as words
     "a an and are as at be by can do for from i in is it me my of on or some that the this to up with you your".split()
 )
 _STEM_CHARS: Final = 4

@@ -243,7 +243,7 @@ async def test_a_tool_is_found_by_its_meaning_where_no_word_fits(bench):
 
 
 async def test_what_the_words_say_is_found_beside_what_is_meant(bench):
-    assert await found_by(bench, "post to a customer", Embedder()) == ["crm__get_customer", "send_mail"]
+    assert await found_by(bench, "get the customer by post", Embedder()) == ["crm__get_customer", "send_mail"]
 
 
 @pytest.mark.parametrize("answer", [Upstream("The host is away."), NO_MODEL, [b"\0" * 8] * 3 + [b"\0" * 4]])
