@@ -30,8 +30,8 @@ _QUERY: Final = {
     "required": ["query"],
 }
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\dA-Za-z_]+")
-_SAYING_LITTLE: Final = frozenset(  # noqa: SIM905 - read as words
-    "a an and are as at be by can do for from i in is it me my of on or some that the this to up with you your".split()
+_SAYING_LITTLE: Final = re.compile(
+    "an?|and|are|as|at|be|by|can|do|for|from|i|in|is|it|me|my|of|on|or|some|that|the|this|to|up|with|you|your"
 )
 _STEM_CHARS: Final = 4
 _NAMED: Final = 1000.0
@@ -233,7 +233,7 @@ def by_words(query: str, offers: Sequence[Offer]) -> list[float]:
     """How well each has the query's words; 0: not at all."""
     texts = [[set(_words(text)) for text in _texts(offer)] for offer in offers]
     asked = set(_words(query))
-    wanted = asked - _SAYING_LITTLE or asked
+    wanted = {word for word in asked if not _SAYING_LITTLE.fullmatch(word)} or asked
     scores = [0.0] * len(offers)
     for word in wanted:
         weights = [_weight(word, each) for each in texts]
