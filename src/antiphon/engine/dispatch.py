@@ -8,12 +8,14 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
 
 from antiphon.engine.emit import Running
 from antiphon.engine.journal import Announced, ToolEnded, ToolTold
+from antiphon.engine.pictures import pictures
 from antiphon.engine.run import Engine, Progress, Run
 from antiphon.errors import ApiError, Internal, InvalidRequest, UpstreamTimeout
 from antiphon.tools.base import Caller, Ended, ServerTools
@@ -42,6 +44,7 @@ async def run_calls(
         secrets=run.secrets,
         images=engine.catalog.quirks(run.host).images,
         offers=progress.emitter.offers,
+        pictures=partial(pictures, engine, progress),
     )
 
     said: deque[ToolTold] = deque()

@@ -17,8 +17,8 @@ from antiphon.wire.images import ImageEvent, Images
 
 GENERATIONS: Final = "/images/generations"
 EDITS: Final = "/images/edits"
-COMPLETED: Final = "image_generation.completed"
-PARTIAL: Final = "image_generation.partial_image"
+COMPLETED: Final = ("image_generation.completed", "image_edit.completed")
+PARTIAL: Final = ("image_generation.partial_image", "image_edit.partial_image")
 
 
 async def image_model(
@@ -49,7 +49,7 @@ async def images_in(answer: Incoming, resolved: Resolved) -> AsyncGenerator[Imag
                 if event.error is not None:
                     raise broken(resolved.host, {"error": event.error})
                 yield event
-                if event.type == COMPLETED:
+                if event.type in COMPLETED:
                     return
     except DECODE_ERRORS as error:
         raise Upstream(f"Host {resolved.host!r} sent something that is no image.") from error
@@ -62,7 +62,7 @@ def _only(images: Images) -> ImageEvent:
     """The first image, as a stream would end with it."""
     data = images.data[0].b64_json if images.data else None
     return ImageEvent(
-        type=COMPLETED,
+        type=COMPLETED[0],
         b64_json=data,
         revised_prompt=images.data[0].revised_prompt if images.data else None,
         background=images.background,
