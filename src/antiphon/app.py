@@ -33,7 +33,7 @@ from antiphon.guard import Guard
 from antiphon.ids import NewId, random_id, replayable_ids
 from antiphon.models.base import Access
 from antiphon.models.catalog import Catalog, catalog_of
-from antiphon.models.embedding import embed
+from antiphon.models.embedding import default_model, embed
 from antiphon.models.reranking import rerank
 from antiphon.models.tokens import tokenizer
 from antiphon.plugins import sandbox_factory
@@ -69,7 +69,7 @@ from antiphon.tools.hosting import Hosting
 from antiphon.tools.image_generation import ImageGeneration
 from antiphon.tools.mcp import McpServers
 from antiphon.tools.mcp_sessions import Sessions
-from antiphon.tools.tool_search import ToolSearch
+from antiphon.tools.tool_search import Meanings, ToolSearch
 from antiphon.tools.web.pages import Pages
 from antiphon.tools.web_search import WebSearch, open_providers
 from antiphon.vectors import ingest
@@ -305,9 +305,17 @@ def _tools(
         "file_search": FileSearch(search, config.file_search),
         "mcp": _mcp(config, outside),
         "image_generation": ImageGeneration(catalog, config.image_generation),
-        "tool_search": ToolSearch(config.tool_search),
+        "tool_search": ToolSearch(config.tool_search, _meanings(config, catalog)),
         **dict.fromkeys(WEB_SEARCH, web_search),
     }
+
+
+def _meanings(config: Config, catalog: Catalog) -> Meanings | None:
+    async def embedded(texts: Sequence[str], access: Access) -> list[bytes] | None:
+        model = await default_model(catalog, config.vector_stores.embedding_model)
+        return await embed(catalog, model, texts, access=access) if model else None
+
+    return Meanings(embedded) if config.tool_search.by_meaning else None
 
 
 async def _work_until_told(services: Services) -> None:

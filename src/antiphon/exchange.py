@@ -4,7 +4,8 @@
 (the live transport) and `replay` (which wraps a transport), so that neither needs to know the other.
 """
 
-from collections.abc import AsyncIterator, Mapping
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Protocol
 
 from msgspec import Struct
@@ -49,6 +50,26 @@ class Outgoing(Struct, frozen=True, kw_only=True):
     replay: Replay = NO_REPLAY
     guarded: bool = False
     follow: bool = True
+
+
+def multipart(parts: Iterable[tuple[bytes, bytes]]) -> tuple[str, bytes]:
+    """Content type and body of a form whose parts have these heads (lines with their ends) and contents.
+
+    The boundary derives from the content, so that the same form is the same request to a recording.
+    """
+    kept = list(parts)
+    digest = hashlib.sha256()
+    for head, content in kept:
+        digest.update(b"%d %d\n" % (len(head), len(content)) + head)
+        digest.update(content)
+    boundary = digest.hexdigest().encode()
+    pieces = [piece for head, content in kept for piece in (b"--", boundary, b"\r\n", head, b"\r\n", content, b"\r\n")]
+    return f"multipart/form-data; boundary={boundary.decode()}", b"".join([*pieces, b"--", boundary, b"--\r\n"])
+
+
+def field(name: str, value: str) -> tuple[bytes, bytes]:
+    """A part that is a plain field."""
+    return b'Content-Disposition: form-data; name="%b"\r\n' % name.encode(), value.encode()
 
 
 class Incoming:

@@ -148,6 +148,10 @@ class ImageGenerationConfig(Struct, frozen=True, kw_only=True):
 
 
 class ToolSearchConfig(Struct, frozen=True, kw_only=True):
-    """The tool `tool_search`: how many deferred tools a search makes known."""
+    """The tool `tool_search`: how deferred tools are searched, and how many a search makes known."""
 
     count: Annotated[int, Meta(ge=1, le=100, description="Tools that one search finds.")] = 5
+    by_meaning: Annotated[
+        bool,
+        Meta(description="Search by meaning too, where there is the embedding model that new vector stores have."),
+    ] = True

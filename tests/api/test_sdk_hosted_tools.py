@@ -152,17 +152,123 @@ def test_an_image_is_made_in_a_response(hosted: Server, web: Host) -> None:
     assert PNG not in web.calls[-1].body.decode()
 
 
+def painted(*events: dict[str, Any]) -> Raw:
+    """A host's stream of images."""
+    return Raw(steps=[f"event: {each.get('type')}\ndata: {json.dumps(each)}\n\n".encode() for each in events])
+
+
+def half(index: int) -> dict[str, Any]:
+    """An image that is not finished."""
+    return {"type": "image_generation.partial_image", "b64_json": f"half{index}", "partial_image_index": index}
+
+
+PAINT = Reply(calls=[Call(name="image_generation", arguments='{"prompt": "A cat"}')])
+
+
+def test_images_of_the_tool_are_shown_before_they_are_finished_and_once_more_afterwards(
+    hosted: Server, host: Host
+) -> None:
+    whole = {"type": "image_generation.completed", "b64_json": PNG, "size": "1024x1024"}
+    host.answer(PAINT, painted(half(0), half(1), whole), Reply(text=["Here."]))
+    stream = hosted.stream(input="A cat", tools=[{"type": "image_generation", "partial_images": 2}])
+    shown = [event for event in stream.events if event["type"] == "response.image_generation_call.partial_image"]
+    assert [(each["partial_image_index"], each["partial_image_b64"]) for each in shown] == [(0, "half0"), (1, "half1")]
+    assert {each["item_id"] for each in shown} == {stream.items[0]["id"]}
+    assert (stream.items[0]["result"], stream.items[0]["size"]) == (PNG, "1024x1024")
+    asked = next(request for request in host.calls if "/images/" in request.path).json
+    assert (asked["stream"], asked["partial_images"]) == (True, 2)
+    again = check(hosted.get(f"/responses/{stream.response['id']}?stream=true").body)
+    assert again.events == stream.events
+
+
+def test_a_host_that_streams_no_images_sends_the_whole_one(hosted: Server, web: Host) -> None:
+    web.answer(PAINT, Reply(text=["Here."]))
+    stream = hosted.stream(input="A cat", tools=[{"type": "image_generation", "partial_images": 1}])
+    assert stream.items[0]["result"] == PNG
+    assert not [name for name in stream.types if "partial_image" in name]
+
+
 @pytest.mark.parametrize(
-    ("tool", "param"),
+    ("events", "said"),
     [
-        ({"action": "edit"}, "tools[0].action"),
-        ({"input_image_mask": {"file_id": "file-1"}}, "tools[0].input_image_mask"),
+        ([half(0)], "broke off before the image was there"),
+        ([half(0), {"type": "error", "error": {"message": "No cats."}}], "No cats."),
+        ([{"type": "image_generation.completed"}], "sent no image data"),
+        ([{"b64_json": 1}], "sent something that is no image"),
     ],
 )
-def test_edits_are_refused_by_the_tool(hosted: Server, tool: dict[str, Any], param: str) -> None:
-    body = {"model": MODEL, "input": "Hi", "tools": [{"type": "image_generation", **tool}]}
-    got = hosted.post("/responses", body)
-    assert (got.status, got.json["error"]["param"]) == (400, param)
+def test_an_image_that_is_never_finished_is_told_to_the_model(
+    hosted: Server, host: Host, events: list[dict[str, Any]], said: str
+) -> None:
+    host.answer(PAINT, painted(*events), Reply(text=["Sorry."]))
+    stream = hosted.stream(input="A cat", tools=[{"type": "image_generation", "partial_images": 3}])
+    assert (stream.items[0]["status"], stream.items[0].get("result")) == ("failed", None)
+    assert said in host.calls[-1].json["messages"][-1]["content"]
+
+
+DOT = b"\x89PNG\r\n\x1a\ndot"
+SHOWN = {"type": "input_image", "image_url": f"data:image/png;base64,{base64.b64encode(DOT).decode()}"}
+
+
+def editing(**tool: Any) -> dict[str, Any]:
+    """A request that shows an image, and what the tool is to do with it."""
+    content = [{"type": "input_text", "text": "Blue, please"}, SHOWN]
+    return {"input": [{"role": "user", "content": content}], "tools": [{"type": "image_generation", **tool}]}
+
+
+def form_in(request: Request) -> list[tuple[str, bytes]]:
+    """The names and contents of a form's parts."""
+    boundary = request.headers["content-type"].partition("boundary=")[2].encode()
+    parts = [part.partition(b"\r\n\r\n") for part in request.body.split(b"--" + boundary)[1:-1]]
+    names = [head.partition(b'name="')[2].partition(b'"')[0].decode() for head, _, _ in parts]
+    return list(zip(names, (content.removesuffix(b"\r\n") for _, _, content in parts), strict=True))
+
+
+REPAINT = Reply(calls=[Call(name="image_generation", arguments='{"prompt": "Make it blue", "edit": true}')])
+
+
+def test_images_of_the_conversation_are_changed_those_that_were_made_before_included(hosted: Server, web: Host) -> None:
+    web.answer(REPAINT, Reply(text=["Here."]), REPAINT, Reply(text=["Here."]))
+    first = hosted.stream(**editing(quality="high", input_fidelity="high")).response
+    form = dict(form_in(next(request for request in web.calls if request.path.endswith("/images/edits"))))
+    assert (form["image[]"], form["prompt"], form["model"]) == (DOT, b"Make it blue", b"painter")
+    assert (form["quality"], form["input_fidelity"], form["n"]) == (b"high", b"high", b"1")
+    assert (first["output"][0]["action"], first["output"][0]["result"]) == ("edit", PNG)
+    hosted.stream(input="Bluer", previous_response_id=first["id"], tools=[{"type": "image_generation"}])
+    again = form_in([request for request in web.calls if request.path.endswith("/images/edits")][-1])
+    assert [content for name, content in again if name == "image[]"] == [DOT, base64.b64decode(PNG)]
+
+
+def test_a_mask_says_where_an_image_may_be_changed(hosted: Server, hosted_client: openai.OpenAI, web: Host) -> None:
+    mask = hosted_client.files.create(file=("m.png", DOT + b"mask"), purpose="vision").id
+    web.answer(PAINT, Reply(text=["Here."]))
+    stream = hosted.stream(**editing(action="edit", input_image_mask={"file_id": mask}))
+    assert stream.items[0]["action"] == "edit"
+    form = form_in(next(request for request in web.calls if request.path.endswith("/images/edits")))
+    assert [content for name, content in form if name in ("image[]", "mask")] == [DOT, DOT + b"mask"]
+
+
+def test_an_edit_is_streamed_as_a_new_image_is(hosted: Server, host: Host) -> None:
+    events = [{**half(0), "type": "image_edit.partial_image"}, {"type": "image_edit.completed", "b64_json": PNG}]
+    host.answer(REPAINT, painted(*events), Reply(text=["Here."]))
+    stream = hosted.stream(**editing(partial_images=1))
+    assert stream.items[0]["result"] == PNG
+    assert "response.image_generation_call.partial_image" in stream.types
+
+
+def test_without_an_image_there_is_nothing_to_edit_and_the_model_is_told(hosted: Server, web: Host) -> None:
+    web.answer(REPAINT, Reply(text=["Sorry."]))
+    stream = hosted.stream(input="Blue", tools=[{"type": "image_generation"}])
+    assert stream.items[0]["status"] == "failed"
+    assert "no image in this conversation" in web.calls[-1].json["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize("action", ["generate", "edit"])
+def test_the_model_has_no_choice_where_the_request_has_made_it(hosted: Server, web: Host, action: str) -> None:
+    web.answer(REPAINT, Reply(text=["Here."]))
+    stream = hosted.stream(**editing(action=action))
+    offered = web.calls[0].json["tools"][0]["function"]["parameters"]["properties"]
+    assert (sorted(offered), stream.items[0]["action"]) == (["prompt", "size"], action)
 
 
 def test_a_host_that_makes_no_image_is_told_to_the_model(hosted: Server, host: Host) -> None:
@@ -187,19 +293,14 @@ def test_the_client_edits_images_and_the_form_arrives_whole(hosted_client: opena
     assert edited.data[0].b64_json == PNG
     asked = web.calls[-1]
     assert asked.path.endswith("/images/edits")
-    boundary = asked.headers["content-type"].partition("boundary=")[2].encode()
-    parts = asked.body.split(b"--" + boundary)[1:-1]
-    contents = [part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n") for part in parts]
+    contents = [content for _, content in form_in(asked)]
     assert sorted(contents) == sorted(["Ä hat".encode(), b"brush", b"\x89PNG\r\n--one", b"two", b"\x89PNG\r\n--one"])
-    assert sum(b'name="image[]"; filename="' in part and b"image/png" in part for part in parts) == 2
+    assert asked.body.count(b'name="image[]"; filename="') == 2
+    assert asked.body.count(b"image/png") == 3
 
 
 def test_partial_images_are_streamed_as_the_host_streams_them(hosted_client: openai.OpenAI, host: Host) -> None:
-    events: list[dict[str, Any]] = [
-        {"type": "image_generation.partial_image", "b64_json": PNG, "partial_image_index": 0},
-        {"type": "image_generation.completed", "b64_json": PNG},
-    ]
-    host.answer(Raw(steps=[f"event: {each['type']}\ndata: {json.dumps(each)}\n\n".encode() for each in events]))
+    host.answer(painted(half(0), {"type": "image_generation.completed", "b64_json": PNG}))
     stream = hosted_client.images.generate(prompt="A cat", stream=True, partial_images=1)
     assert [event.type for event in cast("Any", stream)] == [
         "image_generation.partial_image",

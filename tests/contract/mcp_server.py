@@ -216,7 +216,7 @@ class McpHost:
             await self._by_hand(how, scope, send)
 
     async def _by_hand(self, how: str, scope: Scope, send: Send) -> None:
-        """A server that speaks the protocol, and lies. `lying`: its list; `leaving`: it forgets sessions."""
+        """A server of the protocol of 2025. `lying`: its list; `leaving`: forgotten sessions; `streaming`: events."""
         message = scope.get("message") or {}
         id, method = message.get("id"), message.get("method")
         if scope["method"] != "POST":
@@ -233,7 +233,7 @@ class McpHost:
                 "serverInfo": {"name": how, "version": "1"},
             },
             "tools/list": {"tools": self.lies},
-            "tools/call": {"content": [{"type": "text", "text": "done"}]},
+            "tools/call": {"content": [{"type": "text", "text": "x" * 2_000_000 if how == "streaming" else "done"}]},
         }
         headers = [(b"mcp-session-id", f"s{self.count('initialize')}".encode())] if how == "leaving" else []
         if how == "leaving" and method == "tools/call" and self.count("tools/call") == 1:
@@ -243,7 +243,10 @@ class McpHost:
             said = {"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "Method not found"}}
         else:
             said = {"jsonrpc": "2.0", "id": id, "result": results[method]}
-        await _answer(send, 200, json.dumps(said).encode(), kind="application/json", headers=headers)
+        body, kind = json.dumps(said).encode(), "application/json"
+        if how == "streaming":
+            body, kind = b"event: message\ndata: " + body + b"\n\n", "text/event-stream"
+        await _answer(send, 200, body, kind=kind, headers=headers)
 
 
 async def _answer(

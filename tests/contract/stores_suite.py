@@ -11,6 +11,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from antiphon.errors import Conflict, Internal, InvalidRequest, NotFound, RunLost
+from antiphon.stores.approvals import Approvals
 from antiphon.stores.completions import Completions, StoredCompletion
 from antiphon.stores.conversations import Conversations
 from antiphon.stores.database import Database
@@ -410,6 +411,18 @@ async def a_cursor_outside_the_list_is_the_clients_mistake(database: Database) -
         assert (await refused(InvalidRequest, call)).param == param
 
 
+async def an_approval_counts_once(database: Database) -> None:
+    """Of several that act upon it at once, one does; another owner's of the same name is another."""
+    approvals = Approvals(database, lambda: 1.0)
+    several = (approvals.use(US, "mcpr_1", f"resp_{n}") for n in range(5))
+    outcomes = await asyncio.gather(*several, return_exceptions=True)
+    assert outcomes.count(None) == 1
+    assert {each.code for each in outcomes if isinstance(each, Conflict)} == {"approval_used"}
+    await refused(Conflict, Approvals(database, lambda: 2.0).use(US, "mcpr_1", "resp_9"))
+    await approvals.use(THEM, "mcpr_1", "resp_1")
+    await approvals.use(US, "mcpr_2", "resp_1")
+
+
 Case = Callable[[Database], Awaitable[None]]
 
 CASES: tuple[Case, ...] = (
@@ -434,4 +447,5 @@ CASES: tuple[Case, ...] = (
     nothing_of_another_owner_is_seen_or_changed,
     a_chain_does_not_lead_to_another_owner,
     a_cursor_outside_the_list_is_the_clients_mistake,
+    an_approval_counts_once,
 )

@@ -1,4 +1,4 @@
-"""The contracts of blobs, files, uploads: a folder, also with every fsync, a bucket; on either database."""
+"""The contracts of blobs, files, uploads, containers: a folder, also with every fsync, a bucket; on either database."""
 
 import errno
 from collections.abc import AsyncIterator, Iterator
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import bucket
+import containers_suite
 import files_suite
 import uploads_suite
 from antiphon.errors import NotFound, Unavailable
@@ -18,7 +19,7 @@ from antiphon.testing import blobs_suite
 from antiphon.testing.blobs_suite import pieces, whole
 from files_suite import Place
 
-CASES = [*files_suite.CASES, *uploads_suite.CASES]
+CASES = [*files_suite.CASES, *uploads_suite.CASES, *containers_suite.CASES]
 
 
 @pytest.fixture(scope="module")

@@ -185,7 +185,7 @@ def test_of_the_machine_only_programs_can_be_seen(cell: Cell) -> None:
     assert cell.shell("ls /dev").stdout.split() == [
         *("fd", "full", "null", "random", "shm", "stderr", "stdin", "stdout", "urandom", "zero")
     ]
-    assert set(cell.shell("ls /etc").stdout.split()) <= {"alternatives", "group", "ld.so.cache", "passwd"}
+    assert set(cell.shell("ls /etc").stdout.split()) <= {"alternatives", "fonts", "group", "ld.so.cache", "passwd"}
 
 
 @pytest.mark.parametrize("path", ["/etc/shadow", "/etc/hosts", "/proc/kcore", "/proc/sys/kernel/core_pattern", "/sys"])
@@ -529,7 +529,13 @@ def test_a_run_that_is_given_up_leaves_nothing_behind(kernel_sandbox: KernelSand
             cell.python("1")
 
 
-def test_without_a_sandbox_nothing_is_run_and_the_reason_is_told() -> None:
-    sandbox = KernelSandbox(SandboxConfig(python="/bin/false"))
-    with asyncio.Runner() as runner, pytest.raises(NoSandbox, match="/bin/false is no interpreter"):
-        runner.run(sandbox.open(BOUNDS))
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (SandboxConfig(python="/bin/false"), "/bin/false is no interpreter"),
+        (SandboxConfig(read_only=["/tmp/models"]), "/tmp/models cannot be seen in the sandbox"),
+    ],
+)
+def test_without_a_sandbox_nothing_is_run_and_the_reason_is_told(config: SandboxConfig, said: str) -> None:
+    with asyncio.Runner() as runner, pytest.raises(NoSandbox, match=said):
+        runner.run(KernelSandbox(config).open(BOUNDS))

@@ -137,7 +137,8 @@ _HTML = """\
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem }}
 pre, code {{ font-family: ui-monospace, monospace; background: #8881; border-radius: 4px }}
-pre {{ padding: 1rem; overflow-x: auto }} code {{ padding: 0 .2rem }} pre code {{ background: none; padding: 0 }}
+pre {{ padding: 1rem; white-space: pre-wrap; overflow-wrap: anywhere }}
+code {{ padding: 0 .2rem }} pre code {{ background: none; padding: 0 }}
 :root {{ color-scheme: light dark }}
 </style>
 <h1>Antiphon {version}</h1>

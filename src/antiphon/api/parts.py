@@ -3,7 +3,7 @@
 For forms that go on to another host; of a file that stays, `form` takes the pieces as they come.
 """
 
-import hashlib
+import itertools
 from collections.abc import Mapping
 from typing import Final
 
@@ -12,6 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from antiphon.errors import InvalidRequest
+from antiphon.exchange import field, multipart
 
 PARTS_MAX: Final = 64
 
@@ -69,22 +70,9 @@ def fields_of(parts: list[Part]) -> dict[str, str]:
 
 
 def form_of(parts: list[Part], fields: Mapping[str, str]) -> tuple[str, bytes]:
-    """Content type and body of the same form with these fields in place of its own.
-
-    The boundary derives from the content, so that the same form is the same request to a recording.
-    """
+    """Content type and body of the same form with these fields in place of its own."""
     kept = [(part.head, part.content) for part in parts if part.name not in fields]
-    kept += [
-        (b'Content-Disposition: form-data; name="%b"\r\n' % name.encode(), value.encode())
-        for name, value in fields.items()
-    ]
-    digest = hashlib.sha256()
-    for head, content in kept:
-        digest.update(b"%d %d\n" % (len(head), len(content)) + head)
-        digest.update(content)
-    boundary = digest.hexdigest().encode()
-    pieces = [piece for head, content in kept for piece in (b"--", boundary, b"\r\n", head, b"\r\n", content, b"\r\n")]
-    return f"multipart/form-data; boundary={boundary.decode()}", b"".join([*pieces, b"--", boundary, b"--\r\n"])
+    return multipart([*kept, *itertools.starmap(field, fields.items())])
 
 
 def _name(part: Part) -> None:

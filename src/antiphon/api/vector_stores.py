@@ -190,7 +190,11 @@ async def _embedding(call: Call[CreateVectorStore, None]) -> tuple[str, int]:
     except ApiError as error:
         error.param = "embedding_model"
         raise
-    return resolved.id, body.embedding_dimension or resolved.info.dimension or 0
+    known, asked = resolved.info.dimension or 0, body.embedding_dimension or 0
+    if 0 < known < asked:
+        message = f"The model '{resolved.id}' has {known} dimensions, so {asked} is impossible."
+        raise InvalidRequest(message, param="embedding_dimension", code="dimension_mismatch")
+    return resolved.id, asked or known
 
 
 # ---------------------------------------------------------------- search

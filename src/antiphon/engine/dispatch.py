@@ -6,10 +6,16 @@ its tool says that a second time does no harm: of a run that was taken over nobo
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from msgspec.structs import replace
 
 from antiphon.engine.emit import Running
-from antiphon.engine.journal import Announced, ToolEnded
+from antiphon.engine.journal import Announced, ToolEnded, ToolTold
+from antiphon.engine.pictures import pictures
 from antiphon.engine.run import Engine, Progress, Run
 from antiphon.errors import ApiError, Internal, InvalidRequest, UpstreamTimeout
 from antiphon.tools.base import Caller, Ended, ServerTools
@@ -20,8 +26,10 @@ from antiphon.wire.tools import Tool
 log = logging.getLogger("antiphon.engine")
 
 
-async def run_calls(engine: Engine, progress: Progress, *, again: bool) -> AsyncGenerator[list[ToolEnded], None]:
-    """The ends of the calls that wait to be run, as they come. Closing it stops those that have not ended.
+async def run_calls(
+    engine: Engine, progress: Progress, *, again: bool
+) -> AsyncGenerator[list[ToolTold | ToolEnded], None]:
+    """What the calls that wait to be run say, and their ends, as they come. Closing it stops those that go on.
 
     `again`: the calls may have been run before, by a process that died. Raises `Stopped` when the run is told to stop,
     and `ApiError` where it cannot go on without a call that failed.
@@ -36,22 +44,39 @@ async def run_calls(engine: Engine, progress: Progress, *, again: bool) -> Async
         secrets=run.secrets,
         images=engine.catalog.quirks(run.host).images,
         offers=progress.emitter.offers,
+        pictures=partial(pictures, engine, progress),
     )
 
+    said: deque[ToolTold] = deque()
+    stirred = asyncio.Event()
+
     async def one(index: int, call: Running) -> ToolEnded:
+        def tell(something: dict[str, Any]) -> None:
+            said.append(ToolTold(index, something))
+            stirred.set()
+
         async with room:
-            ended = await _run(engine, call, caller, again=again)
+            ended = await _run(engine, call, replace(caller, tell=tell), again=again)
             return ToolEnded(index, ended.item, ended.more)
 
     tasks = {asyncio.ensure_future(one(index, call)) for index, call in running.items()}
+    hearing = asyncio.ensure_future(stirred.wait())
     try:
         while tasks:
-            done, tasks = await progress.control.wait(asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))
-            yield sorted((task.result() for task in done), key=lambda ended: ended.output_index)
+            waiting = asyncio.wait({hearing, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await progress.control.wait(waiting)
+            if hearing in done:
+                stirred.clear()
+                hearing = asyncio.ensure_future(stirred.wait())
+            ended, tasks = tasks & done, tasks - done
+            batch: list[ToolTold | ToolEnded] = [said.popleft() for _ in range(len(said))]
+            batch += sorted((task.result() for task in ended), key=lambda end: end.output_index)
+            if batch:
+                yield batch
     finally:
-        for task in tasks:
+        for task in (hearing, *tasks):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(hearing, *tasks, return_exceptions=True)
 
 
 async def _run(engine: Engine, call: Running, caller: Caller, *, again: bool) -> Ended:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec import Struct
 
-from antiphon.engine.journal import Announced, Entry, NextCall, Started, ToolEnded, summed
+from antiphon.engine.journal import Announced, Entry, NextCall, Started, ToolEnded, ToolTold, summed
 from antiphon.engine.open_items import OpenCall, fault_of, is_whole
 from antiphon.engine.state import Outcome, Turn, advance
 from antiphon.engine.writing import Ledger, Seal, Writing
@@ -287,6 +287,12 @@ class Emitter:
         place = Place(item_id=item.id or "", output_index=index, next_number=self._ledger.next)
         out.extend(tool.started(item, place))
 
+    def _tool_told(self, event: ToolTold, out: list[Event]) -> None:
+        running = self.running[event.output_index]
+        id = running.item.id or ""
+        place = Place(item_id=id, output_index=event.output_index, next_number=self._ledger.next)
+        out.extend(self._tools[running.offer.kind].told(running.item, event.said, place))
+
     def _tool_ended(self, event: ToolEnded, out: list[Event]) -> None:
         offer = self.running[event.output_index].offer
         tool = self._tools[offer.kind]
@@ -426,6 +432,7 @@ class Emitter:
         NextCall: _next_call,
         Cited: lambda self, event, out: self._writing.cited(event, out),
         Announced: _announced,
+        ToolTold: _tool_told,
         ToolEnded: _tool_ended,
         Loaded: _load,
     }

@@ -3,6 +3,8 @@
 Pure data. The emitter reads it as it reads what a model says now; so what was shown once is shown again, to the byte.
 """
 
+from typing import Any
+
 import msgspec
 from msgspec import Raw, Struct
 
@@ -34,6 +36,13 @@ class Announced(Struct, frozen=True, tag="announced", array_like=True):
     known: bool = False
 
 
+class ToolTold(Struct, frozen=True, tag="told", array_like=True):
+    """A call that the server runs has said something, and goes on."""
+
+    output_index: int
+    said: dict[str, Any]
+
+
 class ToolEnded(Struct, frozen=True, tag="ran", array_like=True):
     """A call that the server ran has ended: its item, memory and all, and items that follow it; without ids."""
 
@@ -42,7 +51,7 @@ class ToolEnded(Struct, frozen=True, tag="ran", array_like=True):
     more: tuple[Item, ...] = ()
 
 
-Entry = ModelEvent | Started | NextCall | Announced | ToolEnded | Loaded
+Entry = ModelEvent | Started | NextCall | Announced | ToolTold | ToolEnded | Loaded
 """What a journal consists of."""
 
 

@@ -6,7 +6,7 @@ told.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +20,7 @@ from antiphon.wire.items import (
     CodeInterpreterCall,
     FileSearchCall,
     ImageGenerationCall,
+    InputImage,
     Item,
     McpApprovalRequest,
     McpApprovalResponse,
@@ -64,7 +65,8 @@ class Place(Struct, frozen=True, kw_only=True):
 class Caller(Struct, frozen=True, kw_only=True):
     """For whom a tool runs: the owner, the response, how model hosts are asked, and the client's secrets.
 
-    `images`: whether the model's host can be shown some.
+    `images`: whether the model's host can be shown some. `tell`: shows something of a call before it has ended, by its
+    tool's `told`. `pictures`: data URLs of the images of the context, the oldest first; or of the one that is given.
 
     `secrets` are what a declaration said that must be neither stored nor shown, by the declaration's place in `tools`.
     `offers` are all that the model can call by now, or could once a search has found it.
@@ -76,6 +78,8 @@ class Caller(Struct, frozen=True, kw_only=True):
     secrets: Mapping[int, Mapping[str, Any]] = MappingProxyType({})
     images: bool = False
     offers: Mapping[str, Offer] = MappingProxyType({})
+    tell: Callable[[dict[str, Any]], None] = lambda _: None
+    pictures: Callable[[InputImage | None], Awaitable[Sequence[str]]] | None = None
 
 
 class Prelude(Struct, frozen=True, kw_only=True):
@@ -157,6 +161,10 @@ class ServerTool(ABC):
 
     def started(self, item: Any, place: Place) -> Iterator[Event]:
         """What is told between the item's announcement and its run."""
+        return iter(())
+
+    def told(self, item: Any, said: Mapping[str, Any], place: Place) -> Iterator[Event]:
+        """What is told of what a run has said (`Caller.tell`) while it goes on."""
         return iter(())
 
     def ended(self, item: Any, place: Place) -> Iterator[Event]:

@@ -21,6 +21,7 @@ from mcp import Client, MCPError
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import (
+    CONNECTION_CLOSED,
     HEADER_MISMATCH,
     CallToolRequest,
     CallToolRequestParams,
@@ -110,7 +111,7 @@ class Session:
             if older:
                 streams = sse_client(self._server.url, httpx_client_factory=self._http.client)
             else:
-                streams = streamable_http_client(self._server.url, http_client=client)
+                streams = streamable_http_client(self._server.url, http_client=client, max_sse_event_size=None)
             mode = "legacy" if older else "auto"
             async with Client(streams, mode=mode, client_info=who, cache=None) as self._client:
                 self._opened.set_result(None)
@@ -153,7 +154,7 @@ class Session:
                 raise self._reason()
             return asking.result()
         except MCPError as error:
-            raise _translated(error) from error
+            raise self._http.cut_off(error) or _translated(error) from error
         except (ValidationError, ValueError) as error:
             raise McpRefused(-32700, "The server answered with something that the protocol does not know.") from error
         finally:
@@ -222,6 +223,7 @@ class _Http(httpx2.AsyncBaseTransport):
         self._server = server
         self._limits = limits
         self._bytes_max = bytes_max
+        self._cut: ApiError | None = None
         self.older = False
         self.failed: asyncio.Future[ApiError] = asyncio.get_running_loop().create_future()
 
@@ -229,6 +231,13 @@ class _Http(httpx2.AsyncBaseTransport):
     def lost(self) -> bool:
         """Whether a message could not be delivered over the older transport: nobody would ever answer it."""
         return self.failed.done()
+
+    def cut_off(self, error: MCPError) -> ApiError | None:
+        """Why an answer broke off, where the SDK only tells that it did."""
+        if error.code != CONNECTION_CLOSED:
+            return None
+        cut, self._cut = self._cut, None
+        return cut
 
     def client(self, *_args: object, **_options: object) -> httpx2.AsyncClient:
         """A client that has no other way out, whatever the SDK would like it to be."""
@@ -283,6 +292,7 @@ class _Http(httpx2.AsyncBaseTransport):
 
     def _broken(self, error: ApiError) -> None:
         """Over the older transport, answers come elsewhere: after a failure there, or here, none ever does."""
+        self._cut = error
         if self.older and not self.failed.done():
             self.failed.set_result(error)
 

@@ -1,18 +1,22 @@
 """The tool `tool_search`: a model that knows nothing of deferred tools finds them by a function of its own.
 
 A deferred tool is not shown to the model: its definition costs no tokens until a search has found it. The search goes
-by words, those of a name before those of a description.
+by words, those of a name before those of a description, and by meaning where there is a model that embeds.
 """
 
+import logging
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 from msgspec.structs import replace
 
-from antiphon.models.base import Function
+from antiphon.errors import ApiError
+from antiphon.models.base import Access, Function
 from antiphon.tooling import ToolSearchConfig
 from antiphon.tools.base import Caller, Ended, Offer, ServerTool
 from antiphon.wire.calls import CLIENT_TOOL_SEARCH, TOOL_SEARCH, Answer, Call, Made, flat_name
@@ -26,19 +30,64 @@ _QUERY: Final = {
     "required": ["query"],
 }
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\dA-Za-z_]+")
+_SAYING_LITTLE: Final = re.compile(
+    "an?|and|are|as|at|be|by|can|do|for|from|i|in|is|it|me|my|of|on|or|some|that|the|this|to|up|with|you|your"
+)
 _STEM_CHARS: Final = 4
 _NAMED: Final = 1000.0
 _LEAST: Final = 0.25
 """What has no more than this part of the best one's score is not found: each tool costs the model tokens."""
 _WEIGHTS: Final = (4.0, 2.0, 1.0, 1.0)
 """Of a word in the name, in the namespace and what it is for, in the description, in an argument's name."""
+_NEAR: Final = 0.5
+"""By meaning, what lies nearer to the average tool than to the best one is not found."""
+_EMBEDDED_AT_ONCE: Final = 256
+_REMEMBERED: Final = 4096
+
+Embed = Callable[[Sequence[str], Access], Awaitable[list[bytes] | None]]
+"""Texts into vectors of 32-bit floats; None: there is no model for it. Raises `ApiError`s only."""
+
+log = logging.getLogger("antiphon.tools")
+
+
+class Meanings:
+    """How near texts are to a query. What was embedded is remembered, since a request's tools are the next one's."""
+
+    def __init__(self, embed: Embed) -> None:
+        self._embed = embed
+        self._known: OrderedDict[str, bytes] = OrderedDict()
+
+    async def nearness(self, query: str, texts: Sequence[str], access: Access) -> list[float]:
+        """From 0, which is the average and below, to 1, the nearest text; nothing where there is no model."""
+        wanted = list(dict.fromkeys((query, *texts)))
+        found = {text: self._known[text] for text in wanted if text in self._known}
+        new = [text for text in wanted if text not in found]
+        for start in range(0, len(new), _EMBEDDED_AT_ONCE):
+            some = new[start : start + _EMBEDDED_AT_ONCE]
+            vectors = await self._embed(some, access)
+            if vectors is None:
+                return []
+            found.update(zip(some, vectors, strict=True))
+        if len(set(map(len, found.values()))) > 1:  # another model embeds by now
+            self._known.clear()
+            return []
+        self._remember(found)
+        return near({text: np.frombuffer(vector, dtype="<f4") for text, vector in found.items()}, query, texts)
+
+    def _remember(self, found: Mapping[str, bytes]) -> None:
+        for text, vector in found.items():
+            self._known[text] = vector
+            self._known.move_to_end(text)
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
 
 
 class ToolSearch(ServerTool):
     """Searches among the deferred tools of a request."""
 
-    def __init__(self, config: ToolSearchConfig) -> None:
+    def __init__(self, config: ToolSearchConfig, meanings: Meanings | None = None) -> None:
         self._config = config
+        self._meanings = meanings
 
     # ------------------------------------------------------------ how the model sees it
 
@@ -88,7 +137,8 @@ class ToolSearch(ServerTool):
     async def run(self, item: ToolSearchCall, _offer: Offer, caller: Caller) -> Ended:
         """The item, and one with the tools that were found."""
         deferred = [each for each in caller.offers.values() if each.deferred]
-        best = ranked(item.arguments["query"], deferred)[: self._config.count]
+        query = item.arguments["query"]
+        best = ranked(query, deferred, await self._nearness(query, deferred, caller.access))[: self._config.count]
         if best:
             lines = [f"- {each.function.name}: {each.function.description or ''}" for each in best]
             told = "\n".join(["These tools can be called now:", *lines])
@@ -97,6 +147,15 @@ class ToolSearch(ServerTool):
         memory = item.memory and replace(item.memory, output=told)
         output = ToolSearchOutput(tools=declared(best), execution="server", status="completed")
         return Ended(item=replace(item, status="completed", memory=memory), more=(output,))
+
+    async def _nearness(self, query: str, deferred: Sequence[Offer], access: Access) -> list[float]:
+        if self._meanings is None or not deferred:
+            return []
+        try:
+            return await self._meanings.nearness(query, [" ".join(_texts(each)) for each in deferred], access)
+        except ApiError as error:  # words find something too
+            log.warning("tools were searched by words alone", extra={"exception": error.message})
+            return []
 
     def failed(self, item: ToolSearchCall, message: str) -> ToolSearchCall:
         """The item, without tools; OpenAI has no status for it."""
@@ -148,10 +207,33 @@ def _identity(offer: Offer) -> tuple[str, str]:
 # ---------------------------------------------------------------- searching
 
 
-def ranked(query: str, offers: Sequence[Offer]) -> list[Offer]:
-    """Those that have to do with the query, the best first. Rare words count more than those that most tools have."""
-    texts = [_texts(offer) for offer in offers]
-    wanted = set(_words(query))
+def ranked(query: str, offers: Sequence[Offer], nearness: Sequence[float] = ()) -> list[Offer]:
+    """Those that have to do with the query, the best first. Rare words count more than those that most tools have.
+
+    `nearness` is theirs to the query's meaning, from 0 to 1.
+    """
+    close = nearness or [0.0] * len(offers)
+    best = max(scores := by_words(query, offers), default=0.0) or 1.0
+    shares = [score / best for score in scores]
+    order = sorted(range(len(offers)), key=lambda index: -shares[index] - close[index])
+    return [offers[index] for index in order if shares[index] > _LEAST or close[index] > _NEAR]
+
+
+def near(vectors: "Mapping[str, np.ndarray[Any, Any]]", query: str, texts: Sequence[str]) -> list[float]:
+    """How near each text's vector is to the query's, from 0 (the average and below) to 1 (the nearest)."""
+    if len(texts) == 1:
+        return [1.0]
+    one, *others = (vectors[text] / (np.linalg.norm(vectors[text]) or 1.0) for text in (query, *texts))
+    cosines = np.stack(others) @ one
+    above = np.maximum(cosines - cosines.mean(), 0.0)
+    return [float(each) for each in above / (above.max() or 1.0)]
+
+
+def by_words(query: str, offers: Sequence[Offer]) -> list[float]:
+    """How well each has the query's words; 0: not at all."""
+    texts = [[set(_words(text)) for text in _texts(offer)] for offer in offers]
+    asked = set(_words(query))
+    wanted = {word for word in asked if not _SAYING_LITTLE.fullmatch(word)} or asked
     scores = [0.0] * len(offers)
     for word in wanted:
         weights = [_weight(word, each) for each in texts]
@@ -162,15 +244,14 @@ def ranked(query: str, offers: Sequence[Offer]) -> list[Offer]:
     for index, offer in enumerate(offers):
         if named in (offer.name.lower(), offer.function.name.lower()):
             scores[index] += _NAMED
-    order = sorted(range(len(offers)), key=lambda index: -scores[index])
-    least = max(scores, default=0.0) * _LEAST
-    return [offers[index] for index in order if scores[index] > least]
+    return scores
 
 
-def _texts(offer: Offer) -> tuple[set[str], ...]:
+def _texts(offer: Offer) -> tuple[str, str, str, str]:
+    """Its name, its namespace and what that is for, its description, its arguments' names."""
     arguments = " ".join((offer.function.parameters or {}).get("properties") or ())
     about = f"{offer.namespace or ''} {offer.about}"
-    return tuple(set(_words(text)) for text in (offer.name, about, offer.function.description or "", arguments))
+    return offer.name, about, offer.function.description or "", arguments
 
 
 def _weight(word: str, texts: Sequence[set[str]]) -> float:

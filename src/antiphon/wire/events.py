@@ -311,6 +311,17 @@ class ImageGenerating(ItemEvent, kw_only=True, tag_field="type", tag="response.i
     """The image model is asked."""
 
 
+class ImagePartial(ItemEvent, kw_only=True, tag_field="type", tag="response.image_generation_call.partial_image"):
+    """The image as far as it has come, in base64; `partial_image_index` counts from 0."""
+
+    partial_image_b64: str
+    partial_image_index: int
+    background: str | None = None
+    output_format: str | None = None
+    quality: str | None = None
+    size: str | None = None
+
+
 class ImageCompleted(ItemEvent, kw_only=True, tag_field="type", tag="response.image_generation_call.completed"):
     """The image is there."""
 

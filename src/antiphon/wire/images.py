@@ -32,13 +32,28 @@ class Image(Struct, kw_only=True):
     revised_prompt: str | None = None
 
 
-class Images(Struct, kw_only=True):
-    """What a host answers."""
+class Made(Struct, kw_only=True):
+    """How a host has made images."""
 
-    data: list[Image]
-    created: int = 0
     background: str | None = None
     output_format: str | None = None
     quality: str | None = None
     size: str | None = None
+
+
+class Images(Made, kw_only=True):
+    """What a host answers."""
+
+    data: list[Image]
+    created: int = 0
     usage: dict[str, Any] | None = None
+
+
+class ImageEvent(Made, kw_only=True):
+    """What a host's stream says, as far as it is looked at: an image that is not finished, or one that is."""
+
+    type: str = ""
+    b64_json: str | None = None
+    partial_image_index: int = 0
+    revised_prompt: str | None = None
+    error: Any = None

@@ -139,6 +139,15 @@ async def test_a_server_that_misbehaves_is_refused_and_can_be_tried_again(mcp, o
         assert refused.value.http_status == status
 
 
+@pytest.mark.parametrize("path", ["/mcp", "/bad/streaming"])
+async def test_a_long_answer_comes_whole_up_to_what_a_server_may_say(mcp, opened, path):
+    session = await opened(McpConfig(answer_bytes_max=5_000_000)).open(KEY, server(mcp, path))
+    assert len(said(await session.call("long", {"size": 2_000_000}))) == 2_000_000
+    session = await opened(McpConfig(answer_bytes_max=1_900_000)).open(KEY, server(mcp, path))
+    with pytest.raises(ApiError, match="larger than is allowed"):
+        await session.call("long", {"size": 2_000_000})
+
+
 class Deaf:
     """A transport that loses all messages but the first."""
 

@@ -1,18 +1,20 @@
 """Deferred tools: hidden until they are found, found by words, and still there in later turns."""
 
 import json
+import math
+from array import array
 
 import msgspec
 import pytest
 
 from antiphon.engine.follow import follow
 from antiphon.engine.perform import perform
-from antiphon.errors import InvalidRequest, Unsupported
-from antiphon.models.base import CallArguments, CallStart, Finish, Function
+from antiphon.errors import InvalidRequest, Unsupported, Upstream
+from antiphon.models.base import NO_ACCESS, CallArguments, CallStart, Finish, Function
 from antiphon.testing.provider import Script, text
 from antiphon.tooling import ToolSearchConfig
 from antiphon.tools.base import Offer
-from antiphon.tools.tool_search import ToolSearch, declared, ranked
+from antiphon.tools.tool_search import Meanings, ToolSearch, declared, ranked
 from antiphon.wire.events import frame
 from antiphon.wire.items import FunctionCall, ToolSearchCall, ToolSearchOutput
 
@@ -198,3 +200,73 @@ def test_functions_of_a_server_are_declared_by_its_label_and_found_by_it():
     assert item.tools == [{"type": "mcp", "server_label": "docs", "allowed_tools": ["ask"]}]
     assert TOOLS["tool_search"].found(item, {"docs__ask": one, "ask": offer("ask")}) == ["docs__ask"]
     assert TOOLS["tool_search"].found(ToolSearchCall(arguments={}), {"ask": one}) == []
+
+
+# ---------------------------------------------------------------- by meaning
+
+
+NO_MODEL = object()
+
+
+class Embedder:
+    """Texts lie on a circle: each has the angle of the word in it that is known here. `asked` has what was embedded."""
+
+    ANGLES = {"letter": 0, "post": 5, "mail": 10, "orders": 90, "customer": 120}
+
+    def __init__(self):
+        self.asked = []
+        self.answer = None
+
+    async def __call__(self, texts, _access):
+        self.asked += texts
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        if self.answer is NO_MODEL:
+            return None
+        return self.answer or [self._vector(each) for each in texts]
+
+    def _vector(self, text):
+        angle = next((angle for word, angle in self.ANGLES.items() if word in text.lower()), 180)
+        return array("f", [math.cos(math.radians(angle)), math.sin(math.radians(angle))]).tobytes()
+
+
+async def found_by(bench, query, embedder):
+    """The tools that a search has found."""
+    tools = {"tool_search": ToolSearch(ToolSearchConfig(), Meanings(embedder))}
+    bench = bench(calling("tool_search", query=query), text("Ok"), tools=tools)
+    await bench.response(input="hi", tools=DECLARED)
+    return [name for name in names(bench) if name not in ("tool_search", "now")]
+
+
+async def test_a_tool_is_found_by_its_meaning_where_no_word_fits(bench):
+    assert await found_by(bench, "post", Embedder()) == ["send_mail"]
+
+
+async def test_what_the_words_say_is_found_beside_what_is_meant(bench):
+    assert await found_by(bench, "get the customer by post", Embedder()) == ["crm__get_customer", "send_mail"]
+
+
+@pytest.mark.parametrize("answer", [Upstream("The host is away."), NO_MODEL, [b"\0" * 8] * 3 + [b"\0" * 4]])
+async def test_without_meanings_words_are_all(bench, answer):
+    embedder = Embedder()
+    embedder.answer = answer
+    assert await found_by(bench, "list open orders", embedder) == ["crm__list_orders"]
+
+
+async def test_tools_are_embedded_once():
+    embedder = Embedder()
+    meanings = Meanings(embedder)
+    texts = ["send a letter", "list orders"]
+    assert await meanings.nearness("post", texts, NO_ACCESS) == [1.0, 0.0]
+    assert await meanings.nearness("customer", texts, NO_ACCESS) == [0.0, 1.0]
+    assert embedder.asked == ["post", *texts, "customer"]
+
+
+async def test_the_only_tool_is_the_nearest():
+    assert await Meanings(Embedder()).nearness("post", ["list orders"], NO_ACCESS) == [1.0]
+
+
+async def test_words_that_say_little_find_nothing(bench):
+    bench = bench(calling("tool_search", query="send up a letter"), text("Ok"), tools=TOOLS)
+    await bench.response(input="hi", tools=DECLARED)
+    assert names(bench) == ["tool_search", "send_mail", "now"]

@@ -319,6 +319,18 @@ def test_older_encodings_are_recognised(encoding, before):
     assert (decoded(text.encode(encoding)) == text) is True
 
 
+@pytest.mark.parametrize(
+    "text", ["Grüße äöü", "Müller", "café", "Blåbærsyltetøy", "über", "¿Dónde está?", "São Paulo – 5 €"]
+)
+def test_a_few_words_of_the_west_are_recognised(text):
+    assert decoded(text.encode("cp1252")) == text
+
+
+@pytest.mark.parametrize(("text", "encoding"), [("Привет, мир", "cp1251"), ("Αθήνα", "cp1253"), ("你好，世界", "big5")])
+def test_a_few_words_without_latin_letters_are_not_taken_for_latin(text, encoding):
+    assert decoded(text.encode(encoding)) == text
+
+
 @given(text=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1))
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 def test_unicode_is_read_as_it_is(encoding, text):
@@ -379,3 +391,11 @@ def test_the_shortest_paragraphs_of_a_page_are_put_together():
 
 def test_no_block_has_what_a_database_cannot_keep():
     assert clean(Block(text="\n a\0b\ud800c\x1b\r\nd\u2028e\rf \n")).text == " abc\nd\ne\nf"
+
+
+@pytest.mark.parametrize("before", [b"", b"<a b='", b"<a><!--"])
+def test_a_tag_without_end_is_given_up_long_before_the_archive_ends(before):
+    content = made.docx("", **{"word/document.xml": before + b"0" * 2**25})
+
+    said = refusal(content, bounds=Bounds(pages_max=1, expanded_bytes_max=2**26, chars_max=2**20))
+    assert said == "invalid_file: The file is no valid XML: one of its tags is longer than 4194304 bytes."

@@ -221,7 +221,6 @@ DEVIATIONS: dict[str, str] = {
         f"event: lacks the type response.{name}": LATER
         for name in (
             *("audio.delta", "audio.done", "audio.transcript.delta", "audio.transcript.done"),
-            "image_generation_call.partial_image",
             *("reasoning_summary_part.added", "reasoning_summary_part.done", "reasoning_summary_text.delta"),
             "reasoning_summary_text.done",
         )

@@ -17,7 +17,7 @@ NOBODY: Final = 65534
 ROOT: Final = "/tmp"  # noqa: S108 (any folder will do to build the new root upon: nothing is written to it)
 SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 """What programs need; none of it can be written, and none of it is this server's."""
-SETTINGS: Final = ("/etc/ld.so.cache", "/etc/alternatives")
+SETTINGS: Final = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts")
 DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
 _NEWUSER = 0x10000000

@@ -27,6 +27,7 @@ _LAUNCHER: Final = "antiphon.tools.sandbox.launcher"
 _WORKER: Final = Path(__file__).with_name("worker.py")
 _PROBE: Final = Bounds(wall_s=10, cpu_s=10, memory_bytes=512 * 2**20, disk_bytes=2**20, processes=16, output_bytes=1024)
 _ASK_PATHS: Final = "import json, sys; print(json.dumps([sys.base_prefix, sys.base_exec_prefix, sys.prefix]))"
+_OWN_FOLDERS: Final = ("/tmp/", "/mnt/")  # noqa: S108 (inside)
 _SYSTEM_FOLDERS: Final = ("/usr/", "/bin/", "/lib/", "/lib64/")
 
 
@@ -250,11 +251,16 @@ async def python_of(config: SandboxConfig) -> Python:
 
 
 def _with_folders(command: str, wanted: list[str]) -> Python:
-    """What is to be seen beside the system's own folders: as it is named, and where that leads."""
+    """What is to be seen beside the system's own folders: as it is named, and where that leads.
+
+    Raises `NoSandbox` for what cannot be seen.
+    """
     folder = str(Path(command).parent)
     named = [*wanted, folder]
     real = {*named, *map(os.path.realpath, named)}
     paths = sorted(path for path in real if not f"{path}/".startswith(_SYSTEM_FOLDERS))
+    if hidden := [path for path in paths if f"{path}/".startswith(_OWN_FOLDERS)]:
+        raise NoSandbox(f"{hidden[0]} cannot be seen in the sandbox, where /tmp and /mnt are the code's own.")
     return Python(command=command, paths=tuple(paths), path=f"{folder}:/usr/local/bin:/usr/bin:/bin")
 
 

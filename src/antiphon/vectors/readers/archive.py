@@ -14,6 +14,8 @@ from antiphon.vectors.readers.refused import Bounds, Refused, broken
 READ_BYTES: Final = 64 * 1024
 DEPTH_MAX: Final = 500
 """Elements in each other; the deepest that is sensible is some 50."""
+TOKEN_BYTES_MAX: Final = 4 * 1024 * 1024
+"""A tag with its attributes; the parser reads a piece of one again whenever more of it comes."""
 
 
 class Archive:
@@ -94,7 +96,7 @@ class _Xml:
         self._tree = TreeBuilder()
         self._unit = unit
         self._depth = 0
-        self._fed = False
+        self._fed = 0
         self.units: list[Element] = []
         self._parser = expat.ParserCreate(namespace_separator="}")
         self._parser.buffer_text = True
@@ -106,11 +108,13 @@ class _Xml:
 
     def feed(self, piece: bytes) -> None:
         """Raises `Refused` for what is no XML, or too deep."""
-        self._fed = True
+        self._fed += len(piece)
         try:
             self._parser.Parse(piece)
         except (expat.ExpatError, ValueError, LookupError) as error:
             raise broken("XML", error) from error
+        if self._fed - self._parser.CurrentByteIndex > TOKEN_BYTES_MAX:
+            raise broken("XML", f"one of its tags is longer than {TOKEN_BYTES_MAX} bytes")
 
     def end(self) -> Element:
         """The root; an empty element if nothing was fed."""

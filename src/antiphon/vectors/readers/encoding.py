@@ -25,6 +25,7 @@ LATIN: Final = {
     "cp1257": "ąčęėįšųūž āčēģīķļņšūž äõöüšž",
 }
 """The Latin alphabets and what their languages, one after the other, have beside ASCII."""
+_TYPOGRAPHY: Final = frozenset("\xa0\xad„“”‚‘’«»‹›–—…·•¿¡§°€£©®™½¼²³ªº")  # noqa: RUF001 - they are meant
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark its own begins with
@@ -34,6 +35,7 @@ _MARKS: Final = (
 )
 _CONTROL: Final = bytes(set(range(32)) - set(b"\t\n\r\f\x1b")) + b"\x7f"
 _ASCII: Final = bytes(range(128))
+_NO_LETTERS: Final = bytes(each for each in range(256) if not bytes((each,)).isalpha())
 _NO_HEBREW: Final = re.compile(rb"[\xc0-\xdf]|[\xea\xed\xef\xf3\xf5][\xe0-\xfa]")
 """Hebrew has no capitals, and five of its letters stand at a word's end only; Russian has the same bytes elsewhere."""
 _FOREIGN_LINE: Final = re.compile(rb"[^\n]*[\x80-\xff][^\n]*\n?")
@@ -110,24 +112,24 @@ def _guessed(content: bytes) -> str:
     from charset_normalizer import from_bytes
 
     sample = b"".join(_sample(content))
-    best = from_bytes(sample, cp_isolation=GUESSED).best()
+    latin = max(LATIN, key=lambda each: _fitness(sample, each))
+    plain = len(sample.translate(None, _NO_LETTERS))
+    if plain * 2 >= len(sample.translate(None, _ASCII)) and _fitness(sample, latin) == 1:
+        return content.decode(latin, "replace")  # that library needs more than a few words
+    best = from_bytes(sample, cp_isolation=[each for each in GUESSED if plain or each not in LATIN]).best()
     if best is None:
         raise Refused("unsupported_file", "The file's text is in no encoding that is known here; UTF-8 always is.")
     name = best.encoding
     if name in LATIN:  # of which that library takes any where it should look at their letters
-        name = max(LATIN, key=lambda each: _fitness(sample, each))
+        name = latin
     elif name == "cp1251" and not _NO_HEBREW.search(sample):
         name = "cp1255"
     return content.decode(name, "replace")
 
 
 def _fitness(sample: bytes, name: str) -> float:
-    """Which part of the letters beside ASCII are those of the language that has most of them."""
-    letters = [
-        each
-        for each in sample.decode(name, "replace").lower()
-        if each > "\x7f" and (each.isalpha() or each == "\ufffd")
-    ]
+    """Which part of what is not ASCII are letters of the language that has most of them."""
+    letters = [each for each in sample.decode(name, "replace").lower() if each > "\x7f" and each not in _TYPOGRAPHY]
     return max(sum(each in known for each in letters) for known in LATIN[name].split()) / (len(letters) or 1)
 
 
