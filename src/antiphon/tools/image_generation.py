@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from antiphon.errors import DECODE_ERRORS, InvalidRequest, Upstream
+from antiphon.errors import DECODE_ERRORS, InvalidRequest, Unsupported, Upstream
 from antiphon.exchange import field, multipart
 from antiphon.models.base import Access, Function
 from antiphon.models.catalog import Catalog, Resolved
