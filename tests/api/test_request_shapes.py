@@ -310,3 +310,11 @@ def test_a_block_of_anthropics_in_a_responses_input_is_refused_by_its_name(
 
     assert (got.status, got.json["error"]["param"]) == (400, "input[0].content[0].type")
     assert repr(kind) in got.json["error"]["message"]
+
+
+def test_a_block_of_anthropics_in_a_chat_message_is_the_hosts_to_judge(server: Server, host: Host) -> None:
+    messages = shape("claude_style", "messages")["messages"]
+
+    got = server.post("/chat/completions", {"model": "scripted/scripted-model", "messages": messages})
+
+    assert (got.status, host.calls[-1].json["messages"]) == (200, messages)
