@@ -58,12 +58,14 @@ async def connect(url: str, setup: str = "") -> Connection:
         )
     except FOREIGN as error:
         raise translate(error) from error
-    try:
-        if setup:
-            await connection.execute(setup, timeout=CONNECT_S)
-    except FOREIGN as error:
-        connection.terminate()
-        raise translate(error) from error
+    with contextlib.ExitStack() as undo:
+        undo.callback(connection.terminate)
+        try:
+            if setup:
+                await connection.execute(setup, timeout=CONNECT_S)
+        except FOREIGN as error:
+            raise translate(error) from error
+        undo.pop_all()
     return connection
 
 
