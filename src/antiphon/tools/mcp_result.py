@@ -21,11 +21,15 @@ _UNFIT = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 class Server(Struct, frozen=True, kw_only=True):
-    """Where a server is, with what it is asked, and whether a client chose its address."""
+    """Where a server is, with what it is asked, and whether a client chose its address.
+
+    `args` are what its tools are given where a call says nothing else.
+    """
 
     url: str
     headers: Mapping[str, str]
     guarded: bool
+    args: Mapping[str, Any] = {}
 
 
 def error_of(error: ApiError) -> dict[str, Any]:

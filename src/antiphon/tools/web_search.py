@@ -106,7 +106,7 @@ class WebSearch(ServerTool):
     async def check(self, tool: WebTool, caller: Caller, at: str) -> None:
         """Raises `Unsupported` where nobody can be asked, `InvalidRequest` for domains that are none."""
         _filters(tool, at)
-        if self._providers.find(caller.access) is None:
+        if not self.available(caller.access):
             names = ", ".join(env for preset in SEARCH_PRESETS.values() for env in (*preset.key_envs, *preset.url_envs))
             message = (
                 "The tool 'web_search' needs a search provider, and none is configured here: set `web_search.providers`"
@@ -178,10 +178,21 @@ class WebSearch(ServerTool):
         memory = item.memory and replace(item.memory, output=text)
         return Ended(item=replace(item, status="completed", results=[{"url": url, "title": url}], memory=memory))
 
-    async def _searched(self, item: WebSearchCall, tool: WebTool, access: Access) -> WebSearchCall:
+    def available(self, access: Access) -> bool:
+        """Whether anybody can be asked for this client."""
+        return self._providers.find(access) is not None
+
+    async def ask(self, query: str, access: Access) -> str:
+        """What a model would be told of a search. Raises `ApiError`s."""
+        return self._told(query, await self._found(Wanted(query=query, count=COUNTS["medium"]), access))
+
+    async def _found(self, wanted: Wanted, access: Access) -> list[Result]:
         provider = self._providers.find(access)
         if provider is None:  # the client's key came with the request that declared the tool, and this is another
             raise Unsupported("No search provider is configured.")
+        return [result for result in await provider.search(wanted, access) if wanted.allows(result.url)]
+
+    async def _searched(self, item: WebSearchCall, tool: WebTool, access: Access) -> WebSearchCall:
         action = item.action or {}
         allowed, blocked = _filters(tool, "tools")
         size = tool.search_context_size or "medium"
@@ -193,8 +204,7 @@ class WebSearch(ServerTool):
             allowed=allowed,
             blocked=blocked,
         )
-        found = await provider.search(wanted, access)
-        results = [result for result in found if wanted.allows(result.url)]
+        results = await self._found(wanted, access)
         memory = item.memory and replace(item.memory, output=self._told(wanted.query, results))
         sources = [{"type": "url", "url": result.url} for result in results]
         kept = [{"url": each.url, "title": each.title, "snippet": each.snippet} for each in results]
