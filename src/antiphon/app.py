@@ -188,7 +188,7 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
     ingesting = _ingesting(config, catalog, outside, files=files, parser=parser, jobs=queue)
     search = _search(config, catalog, ingesting)
     reaching = _reaching(config, outside, parser)
-    rag = Rag(ingesting, search, Fetcher(outside.transport, Guard(config.fetch)), config.file_search)
+    rag = Rag(ingesting, search, Fetcher(outside.transport, Guard(config.fetch)), config=config.file_search)
     idempotency = Idempotency(database, workers, clock, kept_s=config.idempotency_s)
     responses, conversations = Responses(database), Conversations(database)
     engine = Engine(

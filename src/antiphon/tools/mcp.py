@@ -316,7 +316,7 @@ class McpServers(ServerTool):
     async def _list(self, item: McpListTools, offer: Offer, caller: Caller) -> McpListTools:
         tool, server = _declared(offer), await self._server(offer, caller)
         key = (caller.response_id, offer.index)
-        found, wrong = listed(await tools_of(self._sessions, key, server, self._config), self._config)
+        found, wrong = listed(await tools_of(self._sessions, key, server, config=self._config), self._config)
         if wrong:
             log.warning("tools of an MCP server left out", extra={"server": tool.server_label, "tools": wrong[:20]})
         allowed = [each for each in found if self._allowed(tool, each["name"], each.get("annotations") or {})]

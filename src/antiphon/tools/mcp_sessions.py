@@ -114,7 +114,7 @@ class Sessions:
 
 
 async def tools_of(
-    sessions: Sessions, key: tuple[str, int], server: Server, config: McpConfig
+    sessions: Sessions, key: tuple[str, int], server: Server, *, config: McpConfig
 ) -> list[Mapping[str, Any]]:
     """What a server says that it has, in its session. Raises `ApiError`s."""
     try:

@@ -40,7 +40,7 @@ _COUNTS: Final = frozenset({"token_count", "metadata_token_count", "vector_db_id
 class Rag:
     """Inserts into vector stores and searches them, in Llama Stack's words."""
 
-    def __init__(self, ingesting: Ingesting, search: Searching, fetcher: Fetcher, config: FileSearchConfig) -> None:
+    def __init__(self, ingesting: Ingesting, search: Searching, fetcher: Fetcher, *, config: FileSearchConfig) -> None:
         self._ingesting = ingesting
         self._search = search
         self._fetcher = fetcher
@@ -69,13 +69,13 @@ class Rag:
             content, name = await self._content(document, f"documents[{number}].content", access)
             id = child_id(insert_id, "file", number).replace("_", "-", 1)
             with suppress(Conflict):  # an execution that was cut short had come so far
-                await self._upload(owner, id, name, content)
+                await self._upload(owner, id, name, body=content)
             new = NewFile(id=id, filename=name, attributes=attributes, strategy=cut)
             await files.attach(owner, store, [new])
             await put(self._ingesting.jobs, Target(owner=owner, store=store, file=id, replay=access.replay))
             ids.append(id)
         for number, id in enumerate(ids):
-            await self._ingested(owner, store, id, f"documents[{number}]")
+            await self._ingested(owner, store, id, at=f"documents[{number}]")
 
     async def _content(self, document: RagDocument, at: str, access: Access) -> tuple[bytes, str]:
         """A document's bytes, and the name of its file."""
@@ -93,7 +93,7 @@ class Rag:
         name = given if isinstance(given, str) and given else f"{document.document_id}{suffix}"
         return body, name[:NAME_CHARS_MAX]
 
-    async def _upload(self, owner: str, id: str, name: str, body: bytes) -> None:
+    async def _upload(self, owner: str, id: str, name: str, *, body: bytes) -> None:
         async def content() -> AsyncIterator[bytes]:
             yield body
 
@@ -103,7 +103,7 @@ class Rag:
 
         await self._ingesting.uploads.create(owner, content(), file)
 
-    async def _ingested(self, owner: str, store: str, id: str, at: str) -> None:
+    async def _ingested(self, owner: str, store: str, id: str, *, at: str) -> None:
         """Returns when the file can be found. Raises `InvalidRequest` if it cannot be read."""
         looks = 0
         while (file := await self._ingesting.files.get(owner, store, id)).status == "in_progress":

@@ -203,7 +203,7 @@ class Servers:
         """The tools that a server has and that may be used. Raises `ApiError`s that name the group."""
         check_sdk("mcp_endpoint")
         try:
-            raw = await tools_of(self._sessions, key, _server(connector, asker), self.config)
+            raw = await tools_of(self._sessions, key, _server(connector, asker), config=self.config)
         except ApiError as error:
             raise _explained(error, connector) from error
         found, wrong = listed(raw, self.config)
