@@ -1,7 +1,6 @@
 """What models said to Llama Stack's MCP tests, played through the server and a real MCP server with those tools."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,17 +140,10 @@ def test_a_recorded_conversation_asks_before_it_calls(
 # ---------------------------------------------------------------- an agent over a registered group
 
 AGENT = "tests/integration/tool_runtime/test_mcp.py::test_mcp_invocation[txt=ollama/llama3.2:3b-instruct-fp16]"
-TURNS = ("d516b8d5", "8850db6a", "0b29d8fc", "522bf954")
-"""The one conversation among these recordings that goes on to its end. The others ask the same, so that a replay which
-knows all of them cannot tell which is meant: each of them ends before its second answer.
-"""
 
 
 def test_a_recorded_agent_greets_and_looks_up_over_two_turns(mcp: McpHost, shared: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "recordings"
-    folder.mkdir()
-    for name in TURNS:
-        shutil.copy(next((shared / "recordings" / "tool_runtime").glob(f"{name}*.json")), folder)
+    folder = shared / "recordings" / "tool_runtime"
     conversation = Conversation(folder, AGENT)
     mcp.reset()
     mcp.offered, mcp.answers = conversation.functions, conversation.answers
