@@ -251,6 +251,23 @@ def test_a_tool_that_two_groups_have_is_named_with_its_group(server: Server, mcp
     assert invoke(server, "gmail/get_boiling_point", LIQUID).json["content"][0]["text"] == "-100"
 
 
+def test_a_tool_of_the_servers_own_is_meant_by_its_name_alone(server: Server, mcp: McpHost) -> None:
+    mcp.offered = [{"name": "web_search", "parameters": {"type": "object"}}]
+    mcp.answers = {'web_search {"query": "x"}': "not the web"}
+    registered(server, "lab", mcp.url("/played"))
+    assert "It is so." in invoke(server, "web_search", {"query": "x"}).json["content"]
+    assert mcp.asked == []
+    assert invoke(server, "lab/web_search", {"query": "x"}).json["content"][0]["text"] == "not the web"
+
+
+def test_a_groups_name_may_begin_with_anothers(server: Server, mcp: McpHost) -> None:
+    registered(server, "lab", mcp.url())
+    registered(server, "lab/b", mcp.url("/second"))
+    assert names(get(server, "/tools?toolgroup_id=lab/b")) == ["get_boiling_point"]
+    assert get(server, "/toolgroups/lab/b").json["mcp_endpoint"] == {"uri": mcp.url("/second")}
+    assert invoke(server, "lab/b/get_boiling_point", {"city": "Rome"}).json["content"][0]["text"] == "99 in Rome"
+
+
 def test_of_a_connector_only_the_allowed_tools_are_there(server: Server, mcp: McpHost) -> None:
     assert names(get(server, "/tools?toolgroup_id=gmail")) == ["get_boiling_point"]
     assert said(invoke(server, "gmail/pay", {"amount": 1})) == (404, "Tool 'gmail/pay' not found")

@@ -114,8 +114,8 @@ class ToolRuntime:
         """
         groups = await self._all(asker)
         if name is not None:
-            within, _ = _parted(name, groups)
-            groups = [within or _named(name, groups)]
+            exact = [each for each in groups if each.name == name]
+            groups = exact or [_parted(name, groups)[0] or _named(name, groups)]
         async with self._servers.visit() as visit:
             return _tools_of(await self._listed(groups, asker, visit), strict=name is not None)
 
@@ -146,7 +146,8 @@ class ToolRuntime:
     async def _found(self, asker: Asker, name: str, visit: str) -> Found:
         groups = await self._all(asker)
         within, tool = _parted(name, groups)
-        asked = groups if within is None else [within]
+        # A name of this server's own asks nobody else: no server that was registered takes its place, or holds it up.
+        asked = [within] if within is not None else _with_own(tool, groups) or groups
         if asker.authorization and sum(isinstance(each, Connector) for each in asked) > 1:
             message = f"A token is for one server: name the tool with its group, as in 'GROUP/{name}'."
             raise InvalidRequest(message, param="tool_name", code="ambiguous_tool")
@@ -260,6 +261,11 @@ def _parted(name: str, groups: Sequence[Group]) -> tuple[Group | None, str]:
         return None, name
     within = max(fitting, key=lambda each: len(each.name))
     return within, name.removeprefix(f"{within.name}/")
+
+
+def _with_own(tool: str, groups: Sequence[Group]) -> list[Group]:
+    """Of this server's own groups, the one that has the tool."""
+    return [each for each in groups if not isinstance(each, Connector) and tool in {own.name for own in each.tools}]
 
 
 def _named(name: str, groups: Sequence[Group]) -> Group:
