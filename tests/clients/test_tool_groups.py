@@ -43,9 +43,9 @@ def llama(server: Server, mcp: McpHost) -> Iterator[LlamaStackClient]:
     with LlamaStackClient(base_url=server.root, max_retries=0) as client:
         endpoint = {"uri": mcp.url("/auth/mcp")}
         body = {"toolgroup_id": GROUP, "provider_id": "model-context-protocol", "mcp_endpoint": endpoint}
-        client.post("/v1/toolgroups", body=body, cast_to=object)
+        client.post("/v1/toolgroups", body=body, cast_to=type(None))
         yield client
-        client.delete(f"/v1/toolgroups/{GROUP}", cast_to=object)
+        client.delete(f"/v1/toolgroups/{GROUP}", cast_to=type(None))
 
 
 def test_a_group_is_listed_and_called_with_the_clients_provider_data(

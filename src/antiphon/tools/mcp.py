@@ -26,6 +26,7 @@ from antiphon.tools.mcp_result import (
     Server,
     error_of,
     function_name,
+    harmless,
     listed,
     matches,
     parameters,
@@ -237,9 +238,7 @@ class McpServers(ServerTool):
 
     def repeatable(self, item: Any, offer: Offer) -> bool:
         """A listing, and a call of a tool that says of itself that a second time does no harm."""
-        if isinstance(item, McpListTools):
-            return True
-        return any(offer.hints.get(hint) is True for hint in ("readOnlyHint", "idempotentHint"))
+        return isinstance(item, McpListTools) or harmless(offer.hints)
 
     def started(self, item: Any, place: Place) -> Iterator[Event]:
         """In progress; a call's arguments."""

@@ -43,6 +43,11 @@ def error_of(error: ApiError) -> dict[str, Any]:
 # ---------------------------------------------------------------- tools
 
 
+def harmless(hints: Mapping[str, Any]) -> bool:
+    """Whether a tool says of itself that a second call does no harm."""
+    return any(hints.get(hint) is True for hint in ("readOnlyHint", "idempotentHint"))
+
+
 def matches(wanted: Sequence[str] | McpFilter | None, name: str, hints: Mapping[str, Any] | None) -> bool:
     """Whether a filter lets a tool through; None lets all. Without hints, only names are looked at."""
     if wanted is None:

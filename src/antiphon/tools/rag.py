@@ -7,9 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-import msgspec
-
-from antiphon.errors import DECODE_ERRORS, Conflict, InvalidRequest, Unsupported, misfit
+from antiphon.errors import Conflict, InvalidRequest
 from antiphon.fetch import Fetcher
 from antiphon.ids import child_id
 from antiphon.knowledge import FileSearchConfig
@@ -26,8 +24,6 @@ from antiphon.wire.files import File
 from antiphon.wire.tool_groups import RagDocument, RagFound, RagInsert, RagQueryConfig
 from antiphon.wire.vector_stores import Attributes
 
-DOCUMENTS_MAX: Final = 100
-STORES_MAX: Final = 50
 NAME_CHARS_MAX: Final = 255
 _PAUSES_S: Final = (0.02, 0.05, 0.1, 0.2, 0.5)
 """Between two looks whether a document is ingested; the last again and again."""
@@ -51,7 +47,7 @@ class Rag:
     async def insert(self, owner: str, wanted: RagInsert, insert_id: str, *, access: Access) -> None:
         """Puts documents into a store; they can be found when this returns. The same insertion again adds nothing.
 
-        Raises `NotFound` for the store, `InvalidRequest` for a document that cannot be fetched or read.
+        Raises `NotFound` for the store, `InvalidRequest` for a document that cannot be fetched or read: others stay.
         """
         store = wanted.vector_store_id or wanted.vector_db_id
         if not store:
@@ -59,19 +55,21 @@ class Rag:
             raise InvalidRequest(message, param="vector_store_id", code="missing_required_parameter")
         files = self._ingesting.files
         await self._ingesting.stores.view(owner, store)
-        most = min(DOCUMENTS_MAX, self._ingesting.config.files_max - await files.count(owner, store))
-        if len(wanted.documents) > most:
-            message = f"At most {most} documents can be inserted here, not {len(wanted.documents)}."
-            raise InvalidRequest(message, param="documents", code="array_above_max_length")
-        cut, ids = _strategy(wanted.chunk_size_in_tokens), []
+        room = self._ingesting.config.files_max - await files.count(owner, store)
+        if len(wanted.documents) > room:
+            message = f"The vector store has room for {room} files; these would be {len(wanted.documents)}."
+            raise InvalidRequest(message, param="documents", code="too_many_files")
+        size, ids = wanted.chunk_size_in_tokens, []
+        windows = StaticChunkingStrategy(max_chunk_size_tokens=size, chunk_overlap_tokens=size // 4)
+        cut = StaticChunkingStrategyRequestParam(static=windows)
         for number, document in enumerate(wanted.documents):
-            attributes = _attributes(document, f"documents[{number}].metadata")
+            about = {name: value for name, value in document.metadata.items() if name != "filename"}
             content, name = await self._content(document, f"documents[{number}].content", access)
             id = child_id(insert_id, "file", number).replace("_", "-", 1)
             with suppress(Conflict):  # an execution that was cut short had come so far
                 await self._upload(owner, id, name, body=content)
-            new = NewFile(id=id, filename=name, attributes=attributes, strategy=cut)
-            await files.attach(owner, store, [new])
+            attributes: Attributes = {"document_id": document.document_id, **about}
+            await files.attach(owner, store, [NewFile(id=id, filename=name, attributes=attributes, strategy=cut)])
             await put(self._ingesting.jobs, Target(owner=owner, store=store, file=id, replay=access.replay))
             ids.append(id)
         for number, id in enumerate(ids):
@@ -148,19 +146,12 @@ class Rag:
 
 def _check(config: RagQueryConfig, stores: Sequence[str]) -> None:
     """Raises `InvalidRequest` for what cannot be asked."""
-    at = "query_config"
     if not stores:
         message = "No vector store is named; name some in 'vector_store_ids'."
         raise InvalidRequest(message, param="vector_store_ids", code="missing_required_parameter")
-    if len(stores) > STORES_MAX:
-        message = f"At most {STORES_MAX} vector stores can be searched at once, not {len(stores)}."
-        raise InvalidRequest(message, param="vector_store_ids", code="array_above_max_length")
     if not {"{index}", "{chunk.content}"} <= {found[0] for found in _FIELD.finditer(config.chunk_template)}:
         message = "The template must have the fields {index} and {chunk.content}; it may have {metadata}."
-        raise InvalidRequest(message, param=f"{at}.chunk_template")
-    if config.query_generator_config.type != "default":
-        message = "Only the query generator 'default' is there: the query is what 'content' says."
-        raise Unsupported(message, param=f"{at}.query_generator_config.type")
+        raise InvalidRequest(message, param="query_config.chunk_template")
 
 
 def _within(found: Sequence[tuple[Hit, str]], tokens_max: int) -> list[tuple[Hit, str]]:
@@ -180,22 +171,3 @@ def _chunk(template: str, index: int, hit: Hit) -> str:
     about |= {name: value for name, value in source.attributes.items() if name not in _COUNTS}
     fields = {"index": str(index), "chunk.content": hit.chunk.piece.text, "metadata": str(about)}
     return _FIELD.sub(lambda field: fields[field[1]], template)
-
-
-def _strategy(tokens: int) -> StaticChunkingStrategyRequestParam:
-    """Windows of so many tokens, a quarter of which repeat. Raises `InvalidRequest` for a size that is not allowed."""
-    given = {"max_chunk_size_tokens": tokens, "chunk_overlap_tokens": tokens // 4}
-    try:
-        return StaticChunkingStrategyRequestParam(static=msgspec.convert(given, StaticChunkingStrategy))
-    except DECODE_ERRORS as error:
-        raise InvalidRequest(misfit(error).message, param="chunk_size_in_tokens") from error
-
-
-def _attributes(document: RagDocument, at: str) -> Attributes:
-    """What the document's file has beside its name: its id, which a model is told, and the client's metadata."""
-    given = {"document_id": document.document_id, **document.metadata}
-    given.pop("filename", None)
-    try:
-        return msgspec.convert(given, Attributes)
-    except DECODE_ERRORS as error:
-        raise misfit(error, at) from error

@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
 
 from antiphon.connectors import McpConfig
 from antiphon.errors import ApiError, Conflict, InvalidRequest, McpRefused, NotFound, Unauthenticated, UpstreamTimeout
@@ -20,7 +19,7 @@ from antiphon.guard import Guard, target_of
 from antiphon.stores.tool_groups import Registered, ToolGroups
 from antiphon.tools.built_in_groups import BUILT_IN, Asker, BuiltIn
 from antiphon.tools.mcp_connectors import Connector, Connectors, addressed, headers_for
-from antiphon.tools.mcp_result import listed, told
+from antiphon.tools.mcp_result import harmless, listed, told
 from antiphon.tools.mcp_sessions import Sessions, check_sdk, tools_of
 from antiphon.wire.items import InputImage, InputText
 from antiphon.wire.tool_groups import McpEndpoint, RegisterToolGroup, ToolDef, ToolGroup, ToolInvocationResult
@@ -28,14 +27,6 @@ from antiphon.wire.tool_groups import McpEndpoint, RegisterToolGroup, ToolDef, T
 MCP_PROVIDER: Final = "model-context-protocol"
 Group = BuiltIn | Connector
 log = logging.getLogger("antiphon.tools")
-
-
-class Found(Struct, frozen=True):
-    """A tool, the group that has it, and the session in which that was found out."""
-
-    group: Group
-    tool: ToolDef
-    key: tuple[str, int]
 
 
 class ToolRuntime:
@@ -129,7 +120,7 @@ class ToolRuntime:
     async def tool(self, asker: Asker, name: str) -> ToolDef:
         """The one tool of this name, alone or as `GROUP/TOOL`. Raises as `invoke` does."""
         async with self._servers.visit() as visit:
-            return (await self._found(asker, name, visit)).tool
+            return (await self._found(asker, name, visit))[1]
 
     async def invoke(self, asker: Asker, name: str, kwargs: Mapping[str, Any]) -> ToolInvocationResult:
         """What a tool answers; one that says that it failed is an answer too.
@@ -138,12 +129,13 @@ class ToolRuntime:
         `Upstream`.
         """
         async with self._servers.visit() as visit:
-            found = await self._found(asker, name, visit)
-            if isinstance(found.group, Connector):
-                return await self._servers.invoke(found.group, found.tool, kwargs, asker=asker, key=found.key)
-            return await found.group.invoke(found.tool.name, kwargs, asker)
+            group, tool, key = await self._found(asker, name, visit)
+            if isinstance(group, Connector):
+                return await self._servers.invoke(group, tool, kwargs, asker=asker, key=key)
+            return await group.invoke(tool.name, kwargs, asker)
 
-    async def _found(self, asker: Asker, name: str, visit: str) -> Found:
+    async def _found(self, asker: Asker, name: str, visit: str) -> tuple[Group, ToolDef, tuple[str, int]]:
+        """The tool, the group that has it, and the session in which that was found out."""
         groups = await self._all(asker)
         within, tool = _parted(name, groups)
         # A name of this server's own asks nobody else: no server that was registered takes its place, or holds it up.
@@ -153,14 +145,14 @@ class ToolRuntime:
             raise InvalidRequest(message, param="tool_name", code="ambiguous_tool")
         answers = await self._listed(asked, asker, visit)
         found = [
-            Found(group, each, (visit, number))
+            (group, each, (visit, number))
             for number, (group, answer) in enumerate(zip(asked, answers, strict=True))
             if not isinstance(answer, ApiError)
             for each in answer
             if each.name == tool
         ]
         if len(found) > 1:
-            names = ", ".join(f"'{each.group.name}/{tool}'" for each in found)
+            names = ", ".join(f"'{group.name}/{tool}'" for group, _, _ in found)
             message = f"Several tool groups have a tool '{tool}'. Name the one that is meant: {names}."
             raise InvalidRequest(message, param="tool_name", code="ambiguous_tool")
         if not found:
@@ -228,8 +220,7 @@ class Servers:
         self, connector: Connector, tool: ToolDef, kwargs: Mapping[str, Any], *, asker: Asker, key: tuple[str, int]
     ) -> ToolInvocationResult:
         """What a tool answers. Raises `Conflict` where it may have run already, for a request that is sent again."""
-        hints = (tool.metadata or {}).get("annotations") or {}
-        if asker.again and not any(hints.get(hint) is True for hint in ("readOnlyHint", "idempotentHint")):
+        if asker.again and not harmless((tool.metadata or {}).get("annotations") or {}):
             message = f"The tool '{tool.name}' was called before under this key; nobody knows whether it took effect."
             raise Conflict(message, code="outcome_unknown")
         server = _server(connector, asker)

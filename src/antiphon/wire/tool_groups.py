@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from antiphon.wire.base import Full
-from antiphon.wire.vector_stores import QueryParams
+from antiphon.wire.chunking import ChunkTokens
+from antiphon.wire.vector_stores import Attributes, QueryParams
 
 Content = str | list[dict[str, Any]] | dict[str, Any]
 """A text, a part of type `text` or `image`, or several."""
 Sent = Annotated[str, Meta(pattern=r"^[ -~]*$(?!\n)")]
 """What becomes a header of another request: nothing may end the line there."""
+Stores = Annotated[list[str], Meta(max_length=50)]
 CHUNK_TEMPLATE = "Result {index}\nContent: {chunk.content}\nMetadata: {metadata}\n"
 
 
@@ -109,22 +111,22 @@ class RagDocument(Struct, kw_only=True):
     document_id: Annotated[str, Meta(min_length=1, max_length=200)]
     content: Content
     mime_type: str | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: Attributes = field(default_factory=dict)
 
 
 class RagInsert(Struct, kw_only=True):
     """The body of `POST /v1/tool-runtime/rag-tool/insert`, and the arguments of `insert_into_memory`."""
 
-    documents: list[RagDocument]
+    documents: Annotated[list[RagDocument], Meta(max_length=100)]
     vector_store_id: str | None = None
     vector_db_id: str | None = None
-    chunk_size_in_tokens: int = 512
+    chunk_size_in_tokens: ChunkTokens = 512
 
 
 class QueryGenerator(Struct, kw_only=True):
-    """How the query is made of the content: as it is."""
+    """How the query is made of the content: as it is. Llama Stack's other way has a model write it."""
 
-    type: str = "default"
+    type: Literal["default"] = "default"
 
 
 class RagQueryConfig(QueryParams, kw_only=True):
@@ -140,8 +142,8 @@ class RagQuery(Struct, kw_only=True):
     """The body of `POST /v1/tool-runtime/rag-tool/query`."""
 
     content: Content
-    vector_store_ids: list[str] = field(default_factory=list)
-    vector_db_ids: list[str] = field(default_factory=list)
+    vector_store_ids: Stores = field(default_factory=list)
+    vector_db_ids: Stores = field(default_factory=list)
     query_config: RagQueryConfig | None = None
 
 
@@ -149,8 +151,8 @@ class KnowledgeSearch(Struct, kw_only=True):
     """The arguments of `knowledge_search`."""
 
     query: Content
-    vector_store_ids: list[str] = field(default_factory=list)
-    vector_db_ids: list[str] = field(default_factory=list)
+    vector_store_ids: Stores = field(default_factory=list)
+    vector_db_ids: Stores = field(default_factory=list)
     query_config: RagQueryConfig | None = None
 
 
