@@ -7,8 +7,8 @@ servers are asked each time: so what was unregistered, or is gone from a server,
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +19,7 @@ from antiphon.guard import Guard, target_of
 from antiphon.stores.tool_groups import Registered, ToolGroups
 from antiphon.tools.built_in_groups import BUILT_IN, Asker, BuiltIn
 from antiphon.tools.mcp_connectors import Connector, Connectors, addressed, headers_for
-from antiphon.tools.mcp_result import harmless, listed, told
+from antiphon.tools.mcp_result import Server, harmless, listed, told
 from antiphon.tools.mcp_sessions import Sessions, check_sdk, tools_of
 from antiphon.wire.items import InputImage, InputText
 from antiphon.wire.tool_groups import McpEndpoint, RegisterToolGroup, ToolDef, ToolGroup, ToolInvocationResult
@@ -108,7 +108,7 @@ class ToolRuntime:
             exact = [each for each in groups if each.name == name]
             groups = exact or [_parted(name, groups)[0] or _named(name, groups)]
         async with self._servers.visit() as visit:
-            return _tools_of(await self._listed(groups, asker, visit), strict=name is not None)
+            return _together(await self._listed(groups, asker, visit), strict=name is not None)
 
     async def tools_at(self, asker: Asker, url: str, name: str | None) -> list[ToolDef]:
         """The tools of a server that need not be registered; `name` is what its group would be called."""
@@ -156,7 +156,7 @@ class ToolRuntime:
             message = f"Several tool groups have a tool '{tool}'. Name the one that is meant: {names}."
             raise InvalidRequest(message, param="tool_name", code="ambiguous_tool")
         if not found:
-            _tools_of(answers, strict=True)  # it may be with a server that did not answer
+            _together(answers, strict=True)  # it may be with a server that did not answer
             raise NotFound(f"Tool '{name}' not found", param="tool_name", code="tool_not_found")
         return found[0]
 
@@ -195,10 +195,8 @@ class Servers:
     async def tools(self, connector: Connector, asker: Asker, key: tuple[str, int]) -> list[ToolDef]:
         """The tools that a server has and that may be used. Raises `ApiError`s that name the group."""
         check_sdk("mcp_endpoint")
-        try:
+        with _named_in_errors(connector):
             raw = await tools_of(self._sessions, key, _server(connector, asker), config=self.config)
-        except ApiError as error:
-            raise _explained(error, connector) from error
         found, wrong = listed(raw, self.config)
         if wrong:
             log.warning("tools of an MCP server left out", extra={"server": connector.name, "tools": wrong[:20]})
@@ -223,23 +221,42 @@ class Servers:
         if asker.again and not harmless((tool.metadata or {}).get("annotations") or {}):
             message = f"The tool '{tool.name}' was called before under this key; nobody knows whether it took effect."
             raise Conflict(message, code="outcome_unknown")
-        server = _server(connector, asker)
         try:
-            async with asyncio.timeout(self._call_s):
-                session = await self._sessions.open(key, server)
-                result = await session.call(tool.name, {**server.args, **kwargs})
-        except TimeoutError as error:
-            message = f"The tool took longer than the {self._call_s:g} seconds that are allowed here."
-            raise _explained(UpstreamTimeout(message), connector) from error
-        except ApiError as error:
-            if isinstance(error, McpRefused) and error.http_status is None:
-                return ToolInvocationResult(error_code=error.number, error_message=error.message)
-            raise _explained(error, connector) from error
+            with _named_in_errors(connector):
+                result = await self._answer(tool.name, kwargs, _server(connector, asker), key=key)
+        except McpRefused as error:
+            if error.http_status is not None:
+                raise
+            return ToolInvocationResult(error_code=error.number, error_message=error.message)
         said = told(result, self.config, images=True)
         content = [_item(part) for part in said.parts]
         if result.get("isError"):
             return ToolInvocationResult(content=content, error_code=1, error_message=said.text)
         return ToolInvocationResult(content=content)
+
+    async def _answer(
+        self, tool: str, kwargs: Mapping[str, Any], server: Server, *, key: tuple[str, int]
+    ) -> Mapping[str, Any]:
+        try:
+            async with asyncio.timeout(self._call_s):
+                session = await self._sessions.open(key, server)
+                return await session.call(tool, {**server.args, **kwargs})
+        except TimeoutError as error:
+            message = f"The tool took longer than the {self._call_s:g} seconds that are allowed here."
+            raise UpstreamTimeout(message) from error
+
+
+@contextmanager
+def _named_in_errors(connector: Connector) -> Iterator[None]:
+    """Has errors say which group they are about; a 401 of its server is one for the client."""
+    try:
+        yield
+    except ApiError as error:
+        if connector.name:
+            error.message = f"Tool group '{connector.name}': {error.message}"
+        if isinstance(error, McpRefused) and error.http_status == Unauthenticated.status:
+            raise Unauthenticated(error.message, code="mcp_authentication_required") from error
+        raise
 
 
 # ---------------------------------------------------------------- pure
@@ -281,7 +298,7 @@ def _shown(group: Group) -> ToolGroup:
     return shown
 
 
-def _tools_of(answers: Sequence[list[ToolDef] | ApiError], *, strict: bool) -> list[ToolDef]:
+def _together(answers: Sequence[list[ToolDef] | ApiError], *, strict: bool) -> list[ToolDef]:
     """The tools of all. Raises what a server said that wants a token, and if `strict`, any failure."""
     failures = [each for each in answers if isinstance(each, ApiError)]
     failures.sort(key=lambda error: not isinstance(error, Unauthenticated))
@@ -292,7 +309,7 @@ def _tools_of(answers: Sequence[list[ToolDef] | ApiError], *, strict: bool) -> l
     return [tool for each in answers if not isinstance(each, ApiError) for tool in each]
 
 
-def _server(connector: Connector, asker: Asker) -> Any:
+def _server(connector: Connector, asker: Asker) -> Server:
     """Headers by address are for servers of clients: who may not know where a server is cannot find it out so."""
     headers = headers_for(asker.headers, connector.url) if connector.registered is not None else {}
     return connector.server(headers, asker.authorization)
@@ -305,15 +322,6 @@ def _metadata(connector: Connector, annotations: Any) -> dict[str, Any] | None:
     if annotations:
         metadata["annotations"] = annotations
     return metadata or None
-
-
-def _explained(error: ApiError, connector: Connector) -> ApiError:
-    """The error with the group's name; a 401 of the server's is one for the client."""
-    message = f"Tool group '{connector.name}': {error.message}" if connector.name else error.message
-    if isinstance(error, McpRefused) and error.http_status == Unauthenticated.status:
-        return Unauthenticated(message, code="mcp_authentication_required")
-    error.message = message
-    return error
 
 
 def _item(part: Any) -> dict[str, Any]:

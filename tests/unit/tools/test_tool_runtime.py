@@ -136,7 +136,11 @@ async def test_one_server_that_is_away_hides_no_other():
 async def test_what_the_protocol_refuses_is_an_answer():
     groups, _ = runtime(a=[{**PAY, "name": "strict"}])
     got = await groups.invoke(US, "strict", {})
-    assert (got.error_code, got.error_message, got.content) == (-32602, "Unknown argument.", None)
+    assert (got.error_code, got.error_message, got.content) == (
+        -32602,
+        "Tool group 'a': Unknown argument.",
+        None,
+    )
 
 
 async def test_what_may_have_taken_effect_already_is_not_called_again():
