@@ -99,10 +99,7 @@ async def insert_documents(call: Call[RagInsert, None]) -> None:
 @route("POST", "/v1/tool-runtime/rag-tool/query", body=RagQuery, answer=RagFound)
 async def query_documents(call: Call[RagQuery, None]) -> RagFound:
     """Search vector stores for what a model is to be told."""
-    body = call.body
-    stores = [*body.vector_store_ids, *body.vector_db_ids]
-    work = call.services.rag.query(call.owner, body.content, stores, config=body.query_config, access=call.access)
-    return await call.until_gone(work)
+    return await call.until_gone(call.services.rag.query(call.owner, call.body.content, call.body, access=call.access))
 
 
 def _asker(call: Call[Any, Any], *, authorization: str | None = None, **more: Any) -> Asker:

@@ -100,8 +100,7 @@ class RagGroup:
             await self._rag.insert(asker.owner, _fit(kwargs, RagInsert), asker.work_id, access=asker.access)
             return ToolInvocationResult()
         asked = _fit(kwargs, KnowledgeSearch)
-        stores = [*asked.vector_store_ids, *asked.vector_db_ids]
-        found = await self._rag.query(asker.owner, asked.query, stores, config=asked.query_config, access=asker.access)
+        found = await self._rag.query(asker.owner, asked.query, asked, access=asker.access)
         return ToolInvocationResult(content=found.content or [], metadata=found.metadata)
 
 

@@ -191,9 +191,8 @@ class McpServers(ServerTool):
 
     def _allowed(self, tool: McpTool, name: str, hints: Mapping[str, Any] | None) -> bool:
         """`hints` None: what the tool says of itself is not known, and does not count."""
-        if not self._connectors.allow(tool.connector_id or "", name):
-            return False
-        return matches(tool.allowed_tools, name, hints)
+        configured = self._connectors.configured.get(tool.connector_id or "")
+        return (configured is None or configured.allows(name)) and matches(tool.allowed_tools, name, hints)
 
     def _known(self, tool: McpTool, context: Sequence[Item]) -> McpListTools | None:
         """The last listing that fits; one that a client sent itself says only whose it is."""

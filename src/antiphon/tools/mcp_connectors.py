@@ -1,6 +1,6 @@
 """MCP servers by name: the operator's connectors, and the tool groups that clients have registered."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Protocol
 
 from msgspec import Struct
@@ -31,27 +31,33 @@ class Connector(Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    url: str
-    headers: Mapping[str, str] = {}
-    authorization: str | None = None
-    allowed_tools: Sequence[str] = ()
+    config: ConnectorConfig
     registered: Registered | None = None
 
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self.config.url
+
     def server(self, headers: Mapping[str, str], authorization: str | None) -> Server:
-        """Where it is, for a client whose headers and token go before those that are configured."""
-        headers, token = {**self.headers, **headers}, authorization or self.authorization
+        """How it is asked for a client, whose headers and token go before those that are configured."""
+        headers, token = {**self.config.headers, **headers}, authorization or self.config.authorization
         if token:
             headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
             headers["authorization"] = token if " " in token else f"Bearer {token}"
         args = (self.registered and self.registered.args) or {}
         return Server(url=self.url, headers=headers, guarded=self.registered is not None, args=args)
 
+    def allows(self, tool: str) -> bool:
+        """Whether a tool of it may be used, by the configuration."""
+        return not self.config.allowed_tools or tool in self.config.allowed_tools
+
 
 class Connectors:
     """Which MCP server a name stands for: a configured one before one that is registered."""
 
     def __init__(self, configured: Mapping[str, ConnectorConfig], groups: Groups) -> None:
-        self.configured = {name: _configured(name, each) for name, each in sorted(configured.items())}
+        self.configured = {name: Connector(name=name, config=each) for name, each in sorted(configured.items())}
         self._groups = groups
 
     async def get(self, owner: str, name: str) -> Connector:
@@ -69,11 +75,6 @@ class Connectors:
         """All that an owner can name."""
         registered = [_registered(each) for each in await self._groups.list(owner) if each.id not in self.configured]
         return [*self.configured.values(), *registered]
-
-    def allow(self, name: str, tool: str) -> bool:
-        """Whether a tool of a server may be used, by the configuration."""
-        connector = self.configured.get(name)
-        return connector is None or not connector.allowed_tools or tool in connector.allowed_tools
 
 
 def addressed(url: str) -> Connector:
@@ -97,15 +98,5 @@ def _without_query(url: str) -> str:
     return target_of(url).url.partition("?")[0]
 
 
-def _configured(name: str, config: ConnectorConfig) -> Connector:
-    return Connector(
-        name=name,
-        url=config.url,
-        headers=config.headers,
-        authorization=config.authorization,
-        allowed_tools=config.allowed_tools,
-    )
-
-
 def _registered(group: Registered) -> Connector:
-    return Connector(name=group.id, url=target_of(group.uri).url, registered=group)
+    return Connector(name=group.id, config=ConnectorConfig(url=target_of(group.uri).url), registered=group)

@@ -21,7 +21,7 @@ from antiphon.vectors.search import source_of
 from antiphon.vectors.wanted import ranking_of_query, text_of
 from antiphon.wire.chunking import StaticChunkingStrategy, StaticChunkingStrategyRequestParam
 from antiphon.wire.files import File
-from antiphon.wire.tool_groups import RagDocument, RagFound, RagInsert, RagQueryConfig
+from antiphon.wire.tool_groups import Content, RagDocument, RagFound, RagInsert, RagQueryConfig, RagSearch
 from antiphon.wire.vector_stores import Attributes
 
 NAME_CHARS_MAX: Final = 255
@@ -113,15 +113,13 @@ class Rag:
 
     # ------------------------------------------------------------ what comes out
 
-    async def query(
-        self, owner: str, content: Any, stores: Sequence[str], *, config: RagQueryConfig | None, access: Access
-    ) -> RagFound:
+    async def query(self, owner: str, content: Content, asked: RagSearch, *, access: Access) -> RagFound:
         """What is found, the best of all stores first. Raises `InvalidRequest`, `NotFound` for a store."""
-        config = config or RagQueryConfig()
-        _check(config, stores)
+        config = asked.query_config or RagQueryConfig()
+        names = list(dict.fromkeys([*asked.vector_store_ids, *asked.vector_db_ids]))
+        _check(config, names)
         text = text_of(content, "query")
         wanted = Wanted(queries=(text,), count=config.max_chunks, ranking=ranking_of_query(config))
-        names = list(dict.fromkeys(stores))
         found = await asyncio.gather(*(self._search.search(owner, store, wanted, access=access) for store in names))
         pairs = [(hit, store) for hits, store in zip(found, names, strict=True) for hit in hits]
         best = sorted(pairs, key=lambda pair: -pair[0].score)[: config.max_chunks]

@@ -211,7 +211,7 @@ class Servers:
                 metadata=_metadata(connector, each.get("annotations")),
             )
             for each in found
-            if not connector.allowed_tools or each["name"] in connector.allowed_tools
+            if connector.allows(each["name"])
         ]
 
     async def invoke(

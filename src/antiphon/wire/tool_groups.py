@@ -138,22 +138,24 @@ class RagQueryConfig(QueryParams, kw_only=True):
     query_generator_config: QueryGenerator = field(default_factory=QueryGenerator)
 
 
-class RagQuery(Struct, kw_only=True):
+class RagSearch(Struct, kw_only=True):
+    """Where to search, and how."""
+
+    vector_store_ids: Stores = field(default_factory=list)
+    vector_db_ids: Stores = field(default_factory=list)
+    query_config: RagQueryConfig | None = None
+
+
+class RagQuery(RagSearch, kw_only=True):
     """The body of `POST /v1/tool-runtime/rag-tool/query`."""
 
     content: Content
-    vector_store_ids: Stores = field(default_factory=list)
-    vector_db_ids: Stores = field(default_factory=list)
-    query_config: RagQueryConfig | None = None
 
 
-class KnowledgeSearch(Struct, kw_only=True):
+class KnowledgeSearch(RagSearch, kw_only=True):
     """The arguments of `knowledge_search`."""
 
     query: Content
-    vector_store_ids: Stores = field(default_factory=list)
-    vector_db_ids: Stores = field(default_factory=list)
-    query_config: RagQueryConfig | None = None
 
 
 class RagFound(Full, kw_only=True):

@@ -30,8 +30,9 @@ async def test_a_configured_server_comes_before_a_registered_one_of_its_name():
         ("lab", "http://10.0.0.1/mcp"),
         ("zoo", "https://zoo.example/mcp"),
     ]
-    assert (await named.get("us", "lab")).registered is None
-    assert [named.allow("lab", "look"), named.allow("lab", "pay"), named.allow("zoo", "pay")] == [True, False, True]
+    lab, zoo = [await named.get("us", name) for name in ("lab", "zoo")]
+    assert (lab.registered, zoo.registered.id) == (None, "zoo")
+    assert [lab.allows("look"), lab.allows("pay"), zoo.allows("pay")] == [True, False, True]
     with pytest.raises(NotFound, match="'zoo' not found; those of this server are: lab"):
         await named.get("them", "zoo")
 
