@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 PACKAGE: Final = Path(__file__).resolve().parents[1] / "src" / "antiphon"
-CODE_LINES_MAX: Final = 30_000
+CODE_LINES_MAX: Final = 32_000
 
 _NO_CODE: Final = frozenset(
     {

@@ -56,19 +56,24 @@ from antiphon.stores.opening import open_database, open_jobs, open_signals
 from antiphon.stores.responses import Responses
 from antiphon.stores.runs import Runs
 from antiphon.stores.signals import Signals
+from antiphon.stores.tool_groups import ToolGroups
 from antiphon.stores.uploads import Uploads
 from antiphon.stores.vector_files import VectorFiles
 from antiphon.stores.vector_stores import VectorStores
 from antiphon.stores.workers import Workers
 from antiphon.telemetry import Counts, Telemetry, log_request
 from antiphon.tools.base import ServerTool
+from antiphon.tools.built_in_groups import RagGroup, WebSearchGroup
 from antiphon.tools.code_interpreter import CodeInterpreter
 from antiphon.tools.file_search import FileSearch
 from antiphon.tools.hosted_shell import HostedShell
 from antiphon.tools.hosting import Hosting
 from antiphon.tools.image_generation import ImageGeneration
 from antiphon.tools.mcp import McpServers
+from antiphon.tools.mcp_connectors import Connectors
 from antiphon.tools.mcp_sessions import Sessions
+from antiphon.tools.rag import Rag
+from antiphon.tools.tool_runtime import Servers, ToolRuntime
 from antiphon.tools.tool_search import Meanings, ToolSearch
 from antiphon.tools.web.pages import Pages
 from antiphon.tools.web_search import WebSearch, open_providers
@@ -83,6 +88,15 @@ from antiphon.wire.chunking import ChunkingStrategyRequestParam, as_cut
 from antiphon.wire.tools import WEB_SEARCH
 
 log = logging.getLogger("antiphon.app")
+
+
+class Reaching(Struct, frozen=True, kw_only=True):
+    """What the tools of responses and the tool groups share: both reach out by it."""
+
+    web_search: WebSearch
+    groups: ToolGroups
+    connectors: Connectors
+    sessions: Sessions
 
 
 class Outside(Struct, frozen=True, kw_only=True):
@@ -173,6 +187,8 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
     parser = Parser(config.vector_stores.parsing)
     ingesting = _ingesting(config, catalog, outside, files=files, parser=parser, jobs=queue)
     search = _search(config, catalog, ingesting)
+    reaching = _reaching(config, outside, parser)
+    rag = Rag(ingesting, search, Fetcher(outside.transport, Guard(config.fetch)), config=config.file_search)
     idempotency = Idempotency(database, workers, clock, kept_s=config.idempotency_s)
     responses, conversations = Responses(database), Conversations(database)
     engine = Engine(
@@ -187,7 +203,7 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         sealer=Sealer(secret),
         limits=config.limits,
         timeouts=config.timeouts,
-        tools=_tools(config, catalog, outside, search=search, parser=parser) | _code(hosting),
+        tools=_tools(config, catalog, outside, search=search, reaching=reaching) | _code(hosting),
         attachments=_attachments(config, outside, files, parser=parser),
         strict=config.strict,
         compaction_prompt=config.compaction_prompt,
@@ -212,6 +228,8 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
         vector_files=ingesting.files,
         ingesting=ingesting,
         search=search,
+        rag=rag,
+        tool_runtime=_tool_runtime(config, reaching, rag),
         test_ids=NumberedIds(),
         tasks=Tasks(),
         drain=outside.drain,
@@ -223,16 +241,30 @@ def services_of(config: Config, catalog: Catalog, outside: Outside) -> Services:
     )
 
 
-def _mcp(config: Config, outside: Outside) -> McpServers:
-    """The tool `mcp`. What it says to servers is no model traffic: it is neither recorded nor replayed."""
-    given = config.timeouts
+def _reaching(config: Config, outside: Outside, parser: Parser) -> Reaching:
+    """What reaches out. What is said to MCP servers is no model traffic: it is neither recorded nor replayed."""
+    given, searching, groups = config.timeouts, config.web_search, ToolGroups(outside.database, _clock(config))
     timeouts = Timeouts(connect_s=given.connect_s, first_byte_s=given.tool_s, idle_s=given.idle_s)
-    return McpServers(
-        Sessions(outside.live, timeouts, config.mcp),
-        Approvals(outside.database, _clock(config)),
-        Guard(config.fetch),
-        config=config.mcp,
-        connectors=config.connectors,
+    opens = searching.pages if searching.pages is not None else config.fetch.enabled and config.mode == "live"
+    fetcher = Fetcher(outside.transport, Guard(config.fetch))
+    pages = Pages(fetcher, parser, chars_max=searching.page_chars_max) if opens else None
+    providers = open_providers(searching, outside.transport, replaying=config.mode == "replay")
+    return Reaching(
+        web_search=WebSearch(providers, pages, searching),
+        groups=groups,
+        connectors=Connectors(config.connectors, groups),
+        sessions=Sessions(outside.live, timeouts, config.mcp),
+    )
+
+
+def _tool_runtime(config: Config, reaching: Reaching, rag: Rag) -> ToolRuntime:
+    """Tools that are called without a model."""
+    return ToolRuntime(
+        reaching.groups,
+        reaching.connectors,
+        (WebSearchGroup(reaching.web_search), RagGroup(rag)),
+        servers=Servers(reaching.sessions, config.mcp, call_s=config.timeouts.tool_s),
+        guard=Guard(config.fetch),
     )
 
 
@@ -293,20 +325,22 @@ async def _missing(outside: Outside, catalog: Catalog) -> list[str]:
 
 
 def _tools(
-    config: Config, catalog: Catalog, outside: Outside, *, search: Search, parser: Parser
+    config: Config, catalog: Catalog, outside: Outside, *, search: Search, reaching: Reaching
 ) -> dict[str, ServerTool]:
     """The tools that the server runs, by the `type` of their declaration."""
-    searching, replaying = config.web_search, config.mode == "replay"
-    opens = searching.pages if searching.pages is not None else config.fetch.enabled and config.mode == "live"
-    fetcher = Fetcher(outside.transport, Guard(config.fetch))
-    pages = Pages(fetcher, parser, chars_max=searching.page_chars_max) if opens else None
-    web_search = WebSearch(open_providers(searching, outside.transport, replaying=replaying), pages, searching)
+    mcp = McpServers(
+        reaching.sessions,
+        Approvals(outside.database, _clock(config)),
+        Guard(config.fetch),
+        config=config.mcp,
+        connectors=reaching.connectors,
+    )
     return {
         "file_search": FileSearch(search, config.file_search),
-        "mcp": _mcp(config, outside),
+        "mcp": mcp,
         "image_generation": ImageGeneration(catalog, config.image_generation),
         "tool_search": ToolSearch(config.tool_search, _meanings(config, catalog)),
-        **dict.fromkeys(WEB_SEARCH, web_search),
+        **dict.fromkeys(WEB_SEARCH, reaching.web_search),
     }
 
 

@@ -38,6 +38,9 @@ class McpConfig(Struct, frozen=True, kw_only=True):
         Literal["always", "never"],
         Meta(description="Where a request does not say: ask the client before each call, or never."),
     ] = "always"
+    groups_max: Annotated[
+        int, Meta(ge=0, description="Servers that a client may register as tool groups (`/v1/toolgroups`); 0: none.")
+    ] = 32
     list_s: Annotated[float, Meta(gt=0, description="For connecting to a server and listing its tools.")] = 20.0
     tools_max: Annotated[int, Meta(ge=1, description="Tools of one server; those beyond are left out.")] = 256
     tool_bytes_max: Annotated[

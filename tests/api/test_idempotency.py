@@ -24,6 +24,7 @@ RESPONSE = {"model": MODEL, "input": "Hi"}
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
 PART = b'--b\r\ncontent-disposition: form-data; name="data"; filename="x"\r\n\r\nabc\r\n--b--\r\n'
 UPLOAD = {"bytes": 3, "filename": "a.txt", "mime_type": "text/plain", "purpose": "user_data"}
+DOCUMENT = {"document_id": "a", "content": "Hi"}
 POSTS = [route.path for route in ROUTES if route.method == "POST"]
 KEYS = itertools.count()
 
@@ -83,6 +84,12 @@ def in_store(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
         f"/v1{store}/file_batches": {"file_ids": [upload]},
         "/v1/vector-io/insert": {"vector_db_id": store.rpartition("/")[2], "chunks": [{"content": "Hi"}]},
         "/v1/vector-io/query": {"vector_db_id": store.rpartition("/")[2], "query": "Hi"},
+        "/v1/tool-runtime/rag-tool/insert": {"vector_db_id": store.rpartition("/")[2], "documents": [DOCUMENT]},
+        "/v1/tool-runtime/rag-tool/query": {"vector_db_ids": [store.rpartition("/")[2]], "content": "Hi"},
+        "/v1/tool-runtime/invoke": {
+            "tool_name": "insert_into_memory",
+            "kwargs": {"vector_db_id": store.rpartition("/")[2], "documents": [DOCUMENT]},
+        },
     }
     return path, bodies[path], {}
 
@@ -108,7 +115,7 @@ FORMS = {"/v1/files": form, "/v1alpha/file-processors/process": form, "/v1/image
 
 def example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
     """A request to a route: its path, body and headers."""
-    if "{vector_store_id}" in path or "vector-io" in path:
+    if "{vector_store_id}" in path or "vector-io" in path or "tool-runtime" in path:
         return in_store(path, server)
     if "{container_id}" in path:
         return path.replace("{container_id}", server.post("/containers", {"name": "a"}).json["id"]), *form("one")
@@ -141,6 +148,7 @@ def example(path: str, server: Server) -> tuple[str, Any, dict[str, str]]:
         "/v1/responses/input_tokens": RESPONSE,
         "/v1/uploads": UPLOAD,
         "/v1/containers": {"name": "a"},
+        "/v1/toolgroups": {"toolgroup_id": "a", "provider_id": "mcp", "mcp_endpoint": {"uri": "https://a.example/"}},
         "/v1/conversations": {"items": [{"role": "user", "content": "Hi"}]},
         "/v1/vector_stores": {"name": "Papers", "embedding_model": ""},
     }

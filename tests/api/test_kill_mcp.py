@@ -1,5 +1,7 @@
 """A server is killed while an MCP tool that it called may have taken effect: nobody calls it a second time."""
 
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -42,4 +44,27 @@ def test_an_approved_call_that_was_under_way_is_not_made_again(host: Host, tmp_p
         assert "not known whether" in call["error"]["message"]
         assert message["content"][0]["text"] == "Who knows?"
         assert "counts once" in again.items[0]["error"]["message"]
+        assert mcp.calls["wait"] == 1
+
+
+def test_a_tool_that_was_called_under_a_key_is_not_called_again(host: Host, tmp_path: Path) -> None:
+    with McpHost() as mcp, ThreadPoolExecutor() as pool:
+        mcp.gates = {"g": Gate()}
+        settings: dict[str, Any] = {
+            "hosts": {"scripted": {"base_url": host.url, "preset": "custom"}},
+            "fetch": {"ports": [], "allowed_networks": ["127.0.0.0/8"]},
+            "background": {"lease_s": 1},
+        }
+        group = {"toolgroup_id": "lab", "provider_id": "mcp", "mcp_endpoint": {"uri": mcp.url()}}
+        call = ("/tool-runtime/invoke", {"tool_name": "wait", "kwargs": {"gate": "g"}}, {"Idempotency-Key": "once"})
+        with running(settings, tmp_path, process=True) as server:
+            assert server.post("/toolgroups", group).status == 200
+            asked = pool.submit(server.post, *call)
+            mcp.gates["g"].wait()
+            server.kill()
+            assert isinstance(asked.exception(), OSError | HTTPException)
+        mcp.gates["g"].open()
+        with running(settings, tmp_path, process=True) as server:
+            got = server.post(*call)
+        assert (got.status, got.json["error"]["code"]) == (409, "outcome_unknown")
         assert mcp.calls["wait"] == 1

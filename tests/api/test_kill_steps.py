@@ -122,10 +122,14 @@ async def made(clients: Clients, table: str) -> tuple[str, Any]:
         conversation = (await clients.ask("POST", "/conversations", {}, key=clients.key())).json["id"]
         said = [{"role": "user", "content": text} for text in "ab"]
         return f"/conversations/{conversation}/items", {"items": said}
+    if table == "vector_store_files":
+        store = (await clients.ask("POST", "/vector_stores", {"embedding_model": ""}, key=clients.key())).json["id"]
+        documents = [{"document_id": "a", "content": "Hi"}]
+        return "/tool-runtime/rag-tool/insert", {"vector_db_id": store, "documents": documents}
     return f"/{table}", form if table == "files" else {"metadata": {"a": "b"}}
 
 
-@pytest.mark.parametrize("table", ["batches", "conversations", "files", "items"])
+@pytest.mark.parametrize("table", ["batches", "conversations", "files", "items", "vector_store_files"])
 async def test_what_was_made_under_a_key_is_not_made_again_when_its_process_dies_before_it_answers(
     tmp_path: Path, table: str
 ) -> None:
@@ -143,4 +147,4 @@ async def test_what_was_made_under_a_key_is_not_made_again_when_its_process_dies
         assert first.raw == second.raw
         assert await stage.count(f"SELECT COUNT(*) FROM {table}") == count == before + (2 if table == "items" else 1)
         again = (await clients.ask("GET", path)).json["data"] if table == "items" else []
-        assert [item["id"] for item in reversed(again)] == [item["id"] for item in first.json.get("data", ())]
+        assert [item["id"] for item in reversed(again)] == [item["id"] for item in (first.json or {}).get("data", ())]

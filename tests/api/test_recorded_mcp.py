@@ -1,4 +1,4 @@
-"""What gpt-4o said to Llama Stack's MCP tests, played through the server and a real MCP server with those tools."""
+"""What models said to Llama Stack's MCP tests, played through the server and a real MCP server with those tools."""
 
 import json
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ class Conversation:
 
     def __init__(self, folder: Path, test_id: str) -> None:
         self.test_id = test_id
-        found = [json.loads(file.read_text()) for file in sorted((folder / "responses").rglob("*.json"))]
+        found = [json.loads(file.read_text()) for file in sorted(folder.rglob("*.json"))]
         bodies = [each["request"]["body"] for each in found if each.get("test_id") == test_id]
         asked = sorted((body for body in bodies if body.get("messages")), key=lambda body: len(body["messages"]))
-        self.words: str = asked[0]["messages"][0]["content"]
+        self.words: str = asked[0]["messages"][-1]["content"]
         self.functions: list[dict[str, Any]] = [tool["function"] for tool in asked[0]["tools"]]
         self.answers: dict[str, str] = {}
         for body in asked:
@@ -97,7 +97,7 @@ def played(server: Server, mcp: McpHost, conversation: Conversation, **body: Any
 def test_a_recorded_conversation_lists_calls_and_answers(
     replaying: Server, mcp: McpHost, shared: Path, name: str, calls: list[str], words: str
 ) -> None:
-    stream = played(replaying, mcp, Conversation(shared / "recordings", PREFIX + name.format(GPT)))
+    stream = played(replaying, mcp, Conversation(shared / "recordings" / "responses", PREFIX + name.format(GPT)))
     assert stream.response["status"] == "completed", stream.response["error"]
     assert [item["type"] for item in stream.items if item["type"] != "message"] == [
         *("mcp_list_tools", *["mcp_call"] * len(calls))
@@ -112,7 +112,7 @@ def test_a_recorded_conversation_lists_calls_and_answers(
 
 def test_a_recorded_conversation_goes_on_and_does_not_list_again(replaying: Server, mcp: McpHost, shared: Path) -> None:
     name = f"sequential_mcp_tool[{GPT}-boiling_point_tool]"
-    conversation = Conversation(shared / "recordings", PREFIX + name)
+    conversation = Conversation(shared / "recordings" / "responses", PREFIX + name)
     first = played(replaying, mcp, conversation)
     second = played(replaying, mcp, conversation, previous_response_id=first.response["id"])
     assert second.response["status"] == "completed", second.response["error"]
@@ -125,7 +125,7 @@ def test_a_recorded_conversation_asks_before_it_calls(
     replaying: Server, mcp: McpHost, shared: Path, approve: bool
 ) -> None:
     name = f"mcp_tool_approval[{GPT}-{approve}-boiling_point_tool]"
-    conversation = Conversation(shared / "recordings", PREFIX + name)
+    conversation = Conversation(shared / "recordings" / "responses", PREFIX + name)
     tool = {"type": "mcp", "server_label": "localmcp", "server_url": mcp.url("/played")}
     first = played(replaying, mcp, conversation, tools=[tool])
     assert [item["type"] for item in first.items] == ["mcp_list_tools", "mcp_approval_request"]
@@ -135,3 +135,59 @@ def test_a_recorded_conversation_asks_before_it_calls(
         second = played(replaying, mcp, conversation, **more)
         assert [item["type"] for item in second.items] == ["mcp_call", "message"]
         assert "-100" in second.text
+
+
+# ---------------------------------------------------------------- an agent over a registered group
+
+AGENT = "tests/integration/tool_runtime/test_mcp.py::test_mcp_invocation[txt=ollama/llama3.2:3b-instruct-fp16]"
+
+
+def test_a_recorded_agent_greets_and_looks_up_over_two_turns(mcp: McpHost, shared: Path, tmp_path: Path) -> None:
+    folder = shared / "recordings" / "tool_runtime"
+    conversation = Conversation(folder, AGENT)
+    mcp.reset()
+    mcp.offered, mcp.answers = conversation.functions, conversation.answers
+    settings = {
+        "mode": "replay",
+        "recordings": str(folder),
+        "fetch": {"ports": [], "allowed_networks": ["127.0.0.0/8"]},
+    }
+    header = {"X-LlamaStack-Provider-Data": json.dumps({"__test_id": AGENT})}
+    group = {"toolgroup_id": "mcp::localmcp", "provider_id": "model-context-protocol"}
+    tool = {"type": "mcp", "server_label": "localmcp", "connector_id": "mcp::localmcp", "require_approval": "never"}
+    with running(settings, tmp_path / "server") as server:
+        assert server.post("/toolgroups", {**group, "mcp_endpoint": {"uri": mcp.url("/played")}}).status == 200
+        listed = server.get("/tools?toolgroup_id=mcp::localmcp").json["data"]
+        assert [each["name"] for each in listed] == ["greet_everyone", "get_boiling_point"]
+        greeted = server.post("/tool-runtime/invoke", {"tool_name": "greet_everyone", "kwargs": {"url": "world"}})
+        assert greeted.json["content"] == [{"type": "text", "text": "Hello, world!"}]
+
+        session = server.post("/conversations", {}).json["id"]
+        turns = []
+        for question in (
+            "Say hi to the world. Use tools to do so.",
+            "What is the boiling point of polyjuice? Use tools to answer.",
+        ):
+            said = [{"role": "user", "content": [{"type": "input_text", "text": question}]}]
+            asked = {
+                "model": "ollama/llama3.2:3b-instruct-fp16",
+                "instructions": "You are a helpful assistant.",
+                "conversation": session,
+                "input": said,
+                "tools": [tool],
+            }
+            got = server.post("/responses", asked, header)
+            assert got.json["status"] == "completed", got.body
+            turns.append(got.json["output"])
+
+    assert [[item["type"] for item in turn] for turn in turns] == [
+        ["mcp_list_tools", "mcp_call", "message"],
+        ["mcp_call", "message"],
+    ]
+    (_, greeting, first), (boiling, second) = turns
+    assert (greeting["name"], greeting["arguments"], greeting["output"]) == (
+        *("greet_everyone", '{"url":"world"}', "Hello, world!"),
+    )
+    assert (boiling["name"], boiling["output"]) == ("get_boiling_point", "-1")
+    assert "say hello in various languages" in first["content"][0]["text"]
+    assert "Polyjuice is a fictional potion" in second["content"][0]["text"]

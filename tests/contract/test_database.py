@@ -9,6 +9,7 @@ import batches_suite
 import conversations_suite
 import idempotency_suite
 import stores_suite
+import tool_groups_suite
 import workers_suite
 from antiphon.stores.database import Database
 from antiphon.stores.migrate import migrate, migrations
@@ -43,6 +44,7 @@ async def test_database(case: database_suite.Case, database: Database) -> None:
         *batches_suite.CASES,
         *workers_suite.CASES,
         *idempotency_suite.CASES,
+        *tool_groups_suite.CASES,
     ],
     ids=lambda case: case.__name__,
 )

@@ -65,6 +65,8 @@ NO_UNIT_TEST = {
     },
     "tools/code_interpreter.py": "tests/api/test_sdk_code.py",
     "tools/hosted_shell.py": "tests/api/test_sdk_code.py",
+    "tools/rag.py": "tests/api/test_tool_groups.py",
+    "tools/built_in_groups.py": "tests/api/test_tool_groups.py",
     "tools/base.py": "records and a protocol",
     "tools/offers.py": "tests/unit/tools/test_client.py",
     "engine/journal.py": "tests/unit/engine/test_emit.py shows streams again from it",

@@ -13,6 +13,7 @@ from antiphon.config import Mode
 from antiphon.errors import Forbidden, InvalidRequest
 from antiphon.exchange import Replay
 from antiphon.models.base import NO_ACCESS, Access
+from antiphon.wire.tool_groups import Sent
 
 OURS = b"x-antiphon-provider-data"
 THEIRS = (b"x-llamastack-provider-data", b"x-ogx-provider-data")
@@ -28,12 +29,7 @@ def access_from(headers: Mapping[bytes, bytes], warn: Callable[[str], None], *, 
     Raises `InvalidRequest` for headers of ours that make no sense, `Forbidden` for a mode. Llama Stack ignores what it
     cannot read in its header, and so do we, with a warning.
     """
-    wanted = headers.get(MODE)
-    members: dict[str, Any] = {}
-    for name in (OURS, *THEIRS):
-        value = headers.get(name)
-        if value is not None:
-            members = _members(name, value, warn) | members
+    wanted, members = headers.get(MODE), _all_members(headers, warn)
     if wanted is None and not members:
         return NO_ACCESS
     test_id = members.pop(TEST_ID, None)
@@ -48,6 +44,28 @@ def access_from(headers: Mapping[bytes, bytes], warn: Callable[[str], None], *, 
             test_id=test_id if isinstance(test_id, str) else None,
         ),
     )
+
+
+def mcp_headers_from(headers: Mapping[bytes, bytes], warn: Callable[[str], None]) -> dict[str, dict[str, str]]:
+    """The member `mcp_headers`: what MCP servers are sent, by their addresses.
+
+    They are secrets, and read only where they are used. Raises `InvalidRequest` for what cannot be sent.
+    """
+    given = _all_members(headers, warn).get("mcp_headers") or {}
+    try:
+        return msgspec.convert(given, dict[str, dict[Sent, Sent]])
+    except msgspec.ValidationError as error:
+        message = "The member 'mcp_headers' of the provider-data header must be {address: {header: value}}."
+        raise InvalidRequest(message, param=OURS.decode(), code="invalid_header") from error
+
+
+def _all_members(headers: Mapping[bytes, bytes], warn: Callable[[str], None]) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for name in (OURS, *THEIRS):
+        value = headers.get(name)
+        if value is not None:
+            members = _members(name, value, warn) | members
+    return members
 
 
 def _members(name: bytes, value: bytes, warn: Callable[[str], None]) -> dict[str, Any]:

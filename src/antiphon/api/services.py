@@ -27,6 +27,8 @@ from antiphon.stores.vector_files import VectorFiles
 from antiphon.stores.vector_stores import VectorStores
 from antiphon.telemetry import Telemetry
 from antiphon.tools.hosting import Hosting
+from antiphon.tools.rag import Rag
+from antiphon.tools.tool_runtime import ToolRuntime
 from antiphon.vectors.ingest import Ingesting
 from antiphon.vectors.parse import Parser
 from antiphon.vectors.search import Search
@@ -54,6 +56,8 @@ class Services(Struct, frozen=True, kw_only=True):
     vector_files: VectorFiles
     ingesting: Ingesting
     search: Search
+    rag: Rag
+    tool_runtime: ToolRuntime
     test_ids: NumberedIds
     tasks: Tasks
     drain: Drain

@@ -17,7 +17,7 @@ from antiphon.stores.vector_stores import Place
 from antiphon.vectors.base import Chunk, Hit, Piece, Wanted
 from antiphon.vectors.ingest import key_of, used_bytes
 from antiphon.vectors.search import source_of
-from antiphon.vectors.wanted import ranking_of_query
+from antiphon.vectors.wanted import ranking_of_query, text_of
 from antiphon.wire.vector_stores import FoundChunk, FoundChunks, InsertChunks, QueryChunks, ReadyChunk
 
 _ABOUT: Final = "chunk_metadata"
@@ -60,7 +60,7 @@ async def query_chunks(call: Call[QueryChunks, None]) -> FoundChunks:
     """Find chunks in a vector store."""
     body = call.body
     wanted = Wanted(
-        queries=(_text(body.query, "query"),), count=body.params.max_chunks, ranking=ranking_of_query(body.params)
+        queries=(text_of(body.query, "query"),), count=body.params.max_chunks, ranking=ranking_of_query(body.params)
     )
     search = call.services.search.search(call.owner, _store_id(body), wanted, access=call.access)
     hits = await call.until_gone(search)
@@ -91,7 +91,7 @@ def _check(call: Call[Any, Any], chunks: Sequence[ReadyChunk]) -> None:
         message = f"At most {chunks_max} chunks are allowed, not {len(chunks)}."
         raise InvalidRequest(message, param="chunks", code="array_above_max_length")
     for number, chunk in enumerate(chunks):
-        if not _text(chunk.content, f"chunks[{number}].content").strip():
+        if not text_of(chunk.content, f"chunks[{number}].content").strip():
             raise InvalidRequest("The chunk has no text.", param=f"chunks[{number}].content")
         if chunk.embedding is not None and not chunk.embedding:
             raise InvalidRequest("The embedding is empty.", param=f"chunks[{number}].embedding")
@@ -104,7 +104,7 @@ async def _vectors(call: Call[Any, Any], place: Place, chunks: Sequence[ReadyChu
     at_once = call.services.config.vector_stores.embed_texts_max
     for start in range(0, len(missing), at_once):
         some = missing[start : start + at_once]
-        texts = [_text(chunks[at].content, "chunks") for at in some]
+        texts = [text_of(chunks[at].content, "chunks") for at in some]
         made = await call.services.ingesting.embed(
             place.embedding_model, texts, dimension=place.dimension, access=call.access
         )
@@ -137,7 +137,7 @@ def _packed(embedding: Sequence[float] | None, number: int) -> bytes | None:
 
 
 def _chunk(given: ReadyChunk, insert_id: str, number: int, *, vector: bytes | None) -> Chunk:
-    text, metadata = _text(given.content, "chunks"), dict(given.metadata)
+    text, metadata = text_of(given.content, "chunks"), dict(given.metadata)
     named = metadata.pop("chunk_id", None)
     if given.chunk_metadata is not None:
         metadata[_ABOUT] = given.chunk_metadata
@@ -152,14 +152,3 @@ def _found(hit: Hit) -> FoundChunk:
     about = metadata.pop(_ABOUT, None)
     metadata.setdefault("document_id", source.file_id)
     return FoundChunk(content=chunk.piece.text, metadata=metadata, chunk_id=chunk.id, chunk_metadata=about)
-
-
-def _text(content: str | list[dict[str, Any]] | dict[str, Any], param: str) -> str:
-    """The text of a content: of its parts, those that are texts. Raises `InvalidRequest` where there is none."""
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else [content]
-    texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
-    if not texts:
-        raise InvalidRequest("There is no text among the parts of the content.", param=param)
-    return "\n".join(texts)

@@ -7,9 +7,7 @@ ends the response; the answer, in a later request, names the question, and exact
 A client's headers and tokens are taken out of the declaration before anything is stored or shown.
 """
 
-import asyncio
 import hashlib
-import importlib.util
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeGuard
@@ -17,23 +15,25 @@ from typing import Any, Final, Protocol, TypeGuard
 import msgspec
 from msgspec.structs import replace
 
-from antiphon.connectors import ConnectorConfig, McpConfig
-from antiphon.errors import ApiError, InvalidRequest, McpGone, NotFound, Unsupported, UpstreamTimeout
+from antiphon.connectors import McpConfig
+from antiphon.errors import ApiError, InvalidRequest, McpGone, NotFound
 from antiphon.guard import Guard, target_of
 from antiphon.models.base import Function
 from antiphon.tools.base import Caller, Ended, Offer, Place, Prelude, ServerTool
+from antiphon.tools.mcp_connectors import Connectors, addressed
 from antiphon.tools.mcp_result import (
     NAME_CHARS_MAX,
     Server,
     error_of,
     function_name,
+    harmless,
     listed,
     matches,
     parameters,
     told,
     without_bytes,
 )
-from antiphon.tools.mcp_sessions import Sessions
+from antiphon.tools.mcp_sessions import Sessions, check_sdk, tools_of
 from antiphon.wire.calls import Answer, Call, Made
 from antiphon.wire.events import (
     Event,
@@ -87,7 +87,7 @@ class McpServers(ServerTool):
         guard: Guard,
         *,
         config: McpConfig,
-        connectors: Mapping[str, ConnectorConfig],
+        connectors: Connectors,
     ) -> None:
         self._sessions = sessions
         self._approvals = approvals
@@ -106,17 +106,17 @@ class McpServers(ServerTool):
         secrets = {"headers": tool.headers, "authorization": tool.authorization}
         return replace(tool, headers=None, authorization=None), {key: each for key, each in secrets.items() if each}
 
-    async def check(self, tool: McpTool, _caller: Caller, at: str) -> None:
+    async def check(self, tool: McpTool, caller: Caller, at: str) -> None:
         """Raises `InvalidRequest` for an address that cannot be used, `NotFound` for a connector that is not there."""
-        if importlib.util.find_spec("mcp") is None:
-            message = "The tool 'mcp' needs another package on this server: pip install 'antiphon[mcp]'."
-            raise Unsupported(message, param=f"{at}.type", code="unsupported_tool")
+        check_sdk(f"{at}.type")
         if (tool.server_url is None) == (tool.connector_id is None):
             raise InvalidRequest("An MCP tool needs either 'server_url' or 'connector_id'.", param=at)
-        if tool.connector_id is not None and tool.connector_id not in self._connectors:
-            there = ", ".join(sorted(self._connectors)) or "none"
-            message = f"Connector {tool.connector_id!r} not found; those of this server are: {there}."
-            raise NotFound(message, param=f"{at}.connector_id", code="connector_not_found")
+        if tool.connector_id is not None:
+            try:
+                await self._connectors.get(caller.owner, tool.connector_id)
+            except NotFound as error:
+                error.param = f"{at}.connector_id"
+                raise
         if tool.server_url is not None:
             try:
                 self._guard.check(target_of(tool.server_url))
@@ -191,10 +191,8 @@ class McpServers(ServerTool):
 
     def _allowed(self, tool: McpTool, name: str, hints: Mapping[str, Any] | None) -> bool:
         """`hints` None: what the tool says of itself is not known, and does not count."""
-        connector = self._connectors.get(tool.connector_id or "")
-        if connector is not None and connector.allowed_tools and name not in connector.allowed_tools:
-            return False
-        return matches(tool.allowed_tools, name, hints)
+        configured = self._connectors.configured.get(tool.connector_id or "")
+        return (configured is None or configured.allows(name)) and matches(tool.allowed_tools, name, hints)
 
     def _known(self, tool: McpTool, context: Sequence[Item]) -> McpListTools | None:
         """The last listing that fits; one that a client sent itself says only whose it is."""
@@ -239,9 +237,7 @@ class McpServers(ServerTool):
 
     def repeatable(self, item: Any, offer: Offer) -> bool:
         """A listing, and a call of a tool that says of itself that a second time does no harm."""
-        if isinstance(item, McpListTools):
-            return True
-        return any(offer.hints.get(hint) is True for hint in ("readOnlyHint", "idempotentHint"))
+        return isinstance(item, McpListTools) or harmless(offer.hints)
 
     def started(self, item: Any, place: Place) -> Iterator[Event]:
         """In progress; a call's arguments."""
@@ -308,33 +304,27 @@ class McpServers(ServerTool):
 
     async def run(self, item: Any, offer: Offer, caller: Caller) -> Ended:
         """The listing, or what the tool answers. What goes wrong stands in the item."""
-        server = self._server(_declared(offer), caller.secrets.get(offer.index, {}))
-        key = (caller.response_id, offer.index)
         if isinstance(item, McpListTools):
-            return Ended(item=await self._list(item, _declared(offer), server, key=key))
+            return Ended(item=await self._list(item, offer, caller))
         try:
-            return Ended(item=await self._call(item, offer, caller, server=server))
+            return Ended(item=await self._call(item, offer, caller))
         except ApiError as error:
             return Ended(item=_failed(item, error_of(error), error.message))
 
-    async def _list(self, item: McpListTools, tool: McpTool, server: Server, *, key: tuple[str, int]) -> McpListTools:
-        config = self._config
-        try:
-            async with asyncio.timeout(config.list_s):
-                session = await self._sessions.open(key, server)
-                found, wrong = listed(await session.list_tools(config.tools_max), config)
-        except TimeoutError as error:
-            message = f"The server took longer than the {config.list_s:g} seconds that are allowed here."
-            raise UpstreamTimeout(message) from error
+    async def _list(self, item: McpListTools, offer: Offer, caller: Caller) -> McpListTools:
+        tool, server = _declared(offer), await self._server(offer, caller)
+        key = (caller.response_id, offer.index)
+        found, wrong = listed(await tools_of(self._sessions, key, server, config=self._config), self._config)
         if wrong:
             log.warning("tools of an MCP server left out", extra={"server": tool.server_label, "tools": wrong[:20]})
         allowed = [each for each in found if self._allowed(tool, each["name"], each.get("annotations") or {})]
         return replace(item, tools=allowed)
 
-    async def _call(self, item: McpCall, offer: Offer, caller: Caller, *, server: Server) -> McpCall:
+    async def _call(self, item: McpCall, offer: Offer, caller: Caller) -> McpCall:
         if item.approval_request_id is not None:
             await self._approvals.use(caller.owner, item.approval_request_id, caller.response_id)
-        arguments = msgspec.json.decode(item.arguments, type=dict[str, Any])
+        server = await self._server(offer, caller)
+        arguments = {**server.args, **msgspec.json.decode(item.arguments, type=dict[str, Any])}
         result = await self._answer(item, offer, arguments, key=(caller.response_id, offer.index), server=server)
         said = told(result, self._config, images=caller.images)
         memory = replace(item.memory or Memory(), output=said.parts)
@@ -360,18 +350,12 @@ class McpServers(ServerTool):
         """Closes the run's sessions."""
         await self._sessions.close(response_id)
 
-    def _server(self, tool: McpTool, secrets: Mapping[str, Any]) -> Server:
-        headers = dict(secrets.get("headers") or {})
-        token = secrets.get("authorization")
-        connector = self._connectors.get(tool.connector_id or "")
-        if connector is not None:
-            token = token or connector.authorization
-            headers = {**connector.headers, **headers}
-        if token:
-            headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
-            headers["authorization"] = token if " " in token else f"Bearer {token}"
-        url = connector.url if connector is not None else target_of(tool.server_url or "").url
-        return Server(url=url, headers=headers, guarded=connector is None)
+    async def _server(self, offer: Offer, caller: Caller) -> Server:
+        """Whom the declaration means. Raises `NotFound` for a group that was unregistered since."""
+        tool, secrets = _declared(offer), caller.secrets.get(offer.index, {})
+        url, name = tool.server_url, tool.connector_id or ""
+        connector = addressed(url) if url is not None else await self._connectors.get(caller.owner, name)
+        return connector.server(secrets.get("headers") or {}, secrets.get("authorization"))
 
 
 def _declared(offer: Offer) -> McpTool:

@@ -21,11 +21,15 @@ _UNFIT = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 class Server(Struct, frozen=True, kw_only=True):
-    """Where a server is, with what it is asked, and whether a client chose its address."""
+    """Where a server is, with what it is asked, and whether a client chose its address.
+
+    `args` are what its tools are given where a call says nothing else.
+    """
 
     url: str
     headers: Mapping[str, str]
     guarded: bool
+    args: Mapping[str, Any] = {}
 
 
 def error_of(error: ApiError) -> dict[str, Any]:
@@ -37,6 +41,11 @@ def error_of(error: ApiError) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------- tools
+
+
+def harmless(hints: Mapping[str, Any]) -> bool:
+    """Whether a tool says of itself that a second call does no harm."""
+    return any(hints.get(hint) is True for hint in ("readOnlyHint", "idempotentHint"))
 
 
 def matches(wanted: Sequence[str] | McpFilter | None, name: str, hints: Mapping[str, Any] | None) -> bool:

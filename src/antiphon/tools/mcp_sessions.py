@@ -2,16 +2,24 @@
 
 import asyncio
 import importlib
+import importlib.util
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from antiphon.connectors import McpConfig
-from antiphon.errors import ApiError, McpRefused
+from antiphon.errors import ApiError, McpRefused, Unsupported, UpstreamTimeout
 from antiphon.exchange import Timeouts, Transport
 from antiphon.tools.mcp_result import Server
 
 _REMEMBERED_MAX: Final = 1000
+
+
+def check_sdk(param: str) -> None:
+    """Raises `Unsupported` where the package is missing that speaks the protocol."""
+    if importlib.util.find_spec("mcp") is None:
+        message = "MCP servers need another package on this server: pip install 'antiphon[mcp]'."
+        raise Unsupported(message, param=param, code="unsupported_tool")
 
 
 class Session(Protocol):
@@ -103,6 +111,19 @@ class Sessions:
             self._older[url] = None
             if len(self._older) > _REMEMBERED_MAX:
                 self._older.popitem(last=False)
+
+
+async def tools_of(
+    sessions: Sessions, key: tuple[str, int], server: Server, *, config: McpConfig
+) -> list[Mapping[str, Any]]:
+    """What a server says that it has, in its session. Raises `ApiError`s."""
+    try:
+        async with asyncio.timeout(config.list_s):
+            session = await sessions.open(key, server)
+            return await session.list_tools(config.tools_max)
+    except TimeoutError as error:
+        message = f"The server took longer than the {config.list_s:g} seconds that are allowed here."
+        raise UpstreamTimeout(message) from error
 
 
 def _usable(opening: "asyncio.Task[Session]", instead_of: Session | None) -> bool:

@@ -116,7 +116,7 @@ class WebSearch(ServerTool):
             raise missing
 
     def _missing(self, access: Access, at: str) -> Unsupported | None:
-        if self._providers.find(access) is not None:
+        if self.available(access):
             return None
         names = ", ".join(env for preset in SEARCH_PRESETS.values() for env in (*preset.key_envs, *preset.url_envs))
         message = (
@@ -189,10 +189,21 @@ class WebSearch(ServerTool):
         memory = item.memory and replace(item.memory, output=text)
         return Ended(item=replace(item, status="completed", results=[{"url": url, "title": url}], memory=memory))
 
-    async def _searched(self, item: WebSearchCall, tool: WebTool, access: Access) -> WebSearchCall:
+    def available(self, access: Access) -> bool:
+        """Whether anybody can be asked for this client."""
+        return self._providers.find(access) is not None
+
+    async def ask(self, query: str, access: Access) -> str:
+        """What a model would be told of a search. Raises `ApiError`s."""
+        return self._told(query, await self._found(Wanted(query=query, count=COUNTS["medium"]), access))
+
+    async def _found(self, wanted: Wanted, access: Access) -> list[Result]:
         provider = self._providers.find(access)
         if provider is None:  # the client's key came with the request that declared the tool, and this is another
             raise Unsupported("No search provider is configured.")
+        return [result for result in await provider.search(wanted, access) if wanted.allows(result.url)]
+
+    async def _searched(self, item: WebSearchCall, tool: WebTool, access: Access) -> WebSearchCall:
         action = item.action or {}
         allowed, blocked = _filters(tool, "tools")
         size = tool.search_context_size or "medium"
@@ -204,8 +215,7 @@ class WebSearch(ServerTool):
             allowed=allowed,
             blocked=blocked,
         )
-        found = await provider.search(wanted, access)
-        results = [result for result in found if wanted.allows(result.url)]
+        results = await self._found(wanted, access)
         memory = item.memory and replace(item.memory, output=self._told(wanted.query, results))
         sources = [{"type": "url", "url": result.url} for result in results]
         kept = [{"url": each.url, "title": each.title, "snippet": each.snippet} for each in results]

@@ -2,6 +2,7 @@
 
 from typing import Any, Final, Literal
 
+from antiphon.errors import InvalidRequest
 from antiphon.vectors.base import Ranking
 from antiphon.wire.search import RankingOptions
 from antiphon.wire.vector_stores import QueryParams, Ranker, SearchMode
@@ -48,6 +49,17 @@ def ranking_of_query(params: QueryParams) -> Ranking:
         vector_weight=min(1.0, max(0.0, _vector_weight(given))),
         score_threshold=min(1.0, max(0.0, params.score_threshold)),
     )
+
+
+def text_of(content: str | list[dict[str, Any]] | dict[str, Any], param: str) -> str:
+    """The text of a content: of its parts, those that are texts. Raises `InvalidRequest` where there is none."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else [content]
+    texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
+    if not texts:
+        raise InvalidRequest("There is no text among the parts of the content.", param=param)
+    return "\n".join(texts)
 
 
 def _vector_weight(given: dict[str, Any]) -> float:

@@ -161,6 +161,8 @@ def services(ended: list[Any]) -> Services:
         vector_files=None,
         ingesting=None,
         search=None,
+        rag=None,
+        tool_runtime=None,
         test_ids=NumberedIds(),
         tasks=Tasks(),
         drain=Drain(0),

@@ -4,12 +4,14 @@ import pytest
 from msgspec.structs import replace
 
 from antiphon.connectors import ConnectorConfig, McpConfig
-from antiphon.errors import Conflict, InvalidRequest, McpGone, Upstream
+from antiphon.errors import Conflict, InvalidRequest, McpGone, NotFound, Upstream
 from antiphon.guard import Guard
 from antiphon.limits import FetchConfig
 from antiphon.models.base import NO_ACCESS, Function
+from antiphon.stores.tool_groups import Registered
 from antiphon.tools.base import Caller, Offer
 from antiphon.tools.mcp import McpServers
+from antiphon.tools.mcp_connectors import Connectors
 from antiphon.tools.offers import with_learned
 from antiphon.wire.calls import Made
 from antiphon.wire.items import McpApprovalRequest, McpApprovalResponse, McpCall, McpListTools, Memory
@@ -51,6 +53,17 @@ class Scripted:
         self.servers.append(response_id)
 
 
+class Groups:
+    """One registered group, of one owner."""
+
+    async def find(self, owner, id):
+        group = Registered(id="g", provider_id="mcp", uri="http://a.example/mcp", args={"amount": 1, "to": "us"})
+        return group if (owner, id) == ("me", "g") else None
+
+    async def list(self, owner):
+        return [await self.find(owner, "g")] if owner == "me" else []
+
+
 class Once:
     """Approvals in memory."""
 
@@ -66,7 +79,11 @@ class Once:
 
 def served(*answers, connectors=None, **config):
     return McpServers(
-        Scripted(*answers), Once(), Guard(FetchConfig()), config=McpConfig(**config), connectors=connectors or {}
+        Scripted(*answers),
+        Once(),
+        Guard(FetchConfig()),
+        config=McpConfig(**config),
+        connectors=Connectors(connectors or {}, Groups()),
     )
 
 
@@ -138,6 +155,21 @@ async def test_a_token_is_sent_as_one_and_a_clients_comes_before_the_operators()
     assert (own.headers, own.guarded) == ({"authorization": "Bearer t"}, True)
     assert (theirs.headers, theirs.guarded) == ({"a": "1", "b": "2", "authorization": "Bearer theirs"}, False)
     assert both.headers == {"a": "1", "b": "3", "authorization": "Basic x"}
+
+
+async def test_a_registered_group_is_its_owners_alone_and_its_arguments_are_the_calls_unless_it_has_others():
+    mcp = served(text("ok"))
+    named = McpTool(server_label="lab", connector_id="g")
+    await mcp.check(named, CALLER, "tools[0]")
+    await mcp.run(replace(CALL, arguments='{"amount": 5}'), offer(named), CALLER)
+    assert mcp._sessions.called == [("pay", {"amount": 5, "to": "us"})]
+    assert (mcp._sessions.servers[0].url, mcp._sessions.servers[0].guarded) == ("http://a.example/mcp", True)
+    them = replace(CALLER, owner="them")
+    with pytest.raises(NotFound, match="'g' not found; those of this server are: none") as refused:
+        await mcp.check(named, them, "tools[0]")
+    assert refused.value.param == "tools[0].connector_id"
+    lost = (await mcp.run(CALL, offer(named), them)).item
+    assert (lost.status, lost.error["code"]) == ("failed", 404)
 
 
 # ---------------------------------------------------------------- approvals
