@@ -28,8 +28,8 @@ def main(needs: Mapping[str, str] = NEEDS) -> int:
         print(f"Missing for the demo: {' and '.join(missing)} ({why}): pip install 'antiphon[demo]'", file=sys.stderr)
         return 1
     with tide_gauge() as gauge:
-        recorded = {"mode": "replay", "recordings": str(RECORDINGS), "replay_speed": 1}
-        with serving({**recorded, "connectors": connectors(gauge)}) as root:
+        recorded = ("--mode", "replay", "--recordings", str(RECORDINGS), "--replay-speed", "1")
+        with serving({"connectors": connectors(gauge)}, *recorded) as root:
             print(f"Antiphon runs at {root}/v1, on a recorded model: no network, no key.", flush=True)
             print(f"An MCP server, which is not recorded, runs at {gauge}.", flush=True)
             run(f"{root}/v1")
@@ -64,14 +64,17 @@ def tide_gauge() -> Iterator[str]:
 
 
 @contextmanager
-def serving(settings: Mapping[str, Any]) -> Iterator[str]:
-    """A server of its own on a free port, with a data folder of its own; yields its address."""
+def serving(settings: Mapping[str, Any], *flags: str) -> Iterator[str]:
+    """A server of its own on a free port, with a data folder of its own; yields its address.
+
+    What must hold whatever stands in the environment is a flag.
+    """
     port = _free_port()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "antiphon.json"
-        place = {"host": "127.0.0.1", "port": port, "data_dir": f"{folder}/data", "log_level": "error"}
-        file.write_text(json.dumps({**place, **settings}))
-        with _process("antiphon.cli", "serve", "--config", str(file)) as process:
+        file.write_text(json.dumps(settings))
+        place = ("--config", str(file), "--host", "127.0.0.1", "--port", str(port), "--data", f"{folder}/data")
+        with _process("antiphon.cli", "serve", *place, "--log-level", "error", *flags) as process:
             root = f"http://127.0.0.1:{port}"
             _wait_for(f"{root}/health", process)
             yield root

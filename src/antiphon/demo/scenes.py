@@ -130,9 +130,9 @@ def tools_together(client: "OpenAI") -> None:
                     outputs.append({"type": "function_call_output", "call_id": item.call_id, "output": weather})
                     say("program", f"{item.name}({item.arguments}) ran here: {weather}")
                 elif item.type == "file_search_call":
-                    note(f"searched for {item.queries} itself, in {took}")
+                    note(f"searched for {item.queries} itself, done {took} after the model asked")
                 elif item.type == "mcp_call":
-                    note(f"{item.name}({item.arguments}) ran on the MCP server, in {took}: {item.output}")
+                    note(f"{item.name} ran on the MCP server, done {took} after the model asked: {item.output}")
             elif event.type == "response.completed":
                 first = event.response.id
     with client.responses.create(
