@@ -194,7 +194,8 @@ def show(event: "ResponseStreamEvent") -> None:
     elif event.type == "response.output_text.delta":
         print(event.delta, end="", flush=True)
     elif event.type == "response.output_text.annotation.added":
-        print(f" [{getattr(event.annotation, 'filename', '')}]", end="", flush=True)
+        cited = dict(event.annotation or ()).get("filename")  # a plain dictionary in the client's older versions
+        print(f" [{cited}]", end="", flush=True)
     elif event.type == "response.content_part.done":
         print()
 
