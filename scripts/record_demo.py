@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from antiphon import demo
+from antiphon.demo import play, scenes
 from antiphon.replay.recording import Answer, Exchange, Frame, Scenario, read_scenario, write_scenario
 from antiphon.testing.host import Call, Host, Reply, Request
 from antiphon.testing.server import running
@@ -27,31 +27,42 @@ SCRIPT: Final = (
     "You collect beetles, and your name is Ada.",
     Call(name="knowledge_search", arguments=json.dumps({"query": "opening the lock at night"}), id="call_search_1"),
     "After sunset only the harbour master may open it, and only for a doctor or a sick person <|FILE|>.",
+    (
+        Call(name="water_depth", arguments=json.dumps({"place": "lock"}), id="call_depth_1"),
+        Call(name="knowledge_search", arguments=json.dumps({"query": "coming in at night"}), id="call_search_2"),
+        Call(name="get_weather", arguments=json.dumps({"city": "Linden"}), id="call_weather_2"),
+    ),
+    "Yes, for a sick person the lock is opened at night <|FILE|>. But soon: the 3.2 metres fall. And yes, it rains.",
+    Call(name="sound_horn", arguments=json.dumps({"blasts": 1}), id="call_horn_1"),
+    "The horn was sounded; the harbour knows.",
 )
 FILE: Final = re.compile(r"file-[0-9a-f]{48}")
 
 
 def record(folder: Path) -> Path:
     """Plays the demo on the scripted model; returns the recording."""
-    with Host(models=["storyteller"]) as host:
+    with Host(models=["storyteller"]) as host, play.tide_gauge() as gauge:
         said = iter(SCRIPT)
         host.by_request = lambda request: None if request.path.endswith("/embeddings") else _reply(next(said), request)
         settings = {
             "mode": "record",
             "recordings": str(folder / "recordings"),
+            "connectors": play.connectors(gauge),
             "hosts": {
                 "demo": {"base_url": host.url, "preset": "custom", "models": {"embedder": {"kind": "embedding"}}}
             },
         }
         with running(settings, folder) as server:
-            demo.run(server.url)
+            scenes.run(server.url)
     (made,) = (folder / "recordings").glob("*.json")
     return made
 
 
-def _reply(said: str | Call, request: Request) -> Reply:
+def _reply(said: str | Call | tuple[Call, ...], request: Request) -> Reply:
     if isinstance(said, Call):
         return Reply(calls=[said])
+    if isinstance(said, tuple):
+        return Reply(calls=said)
     shown = FILE.search(request.body.decode())
     words = said.replace("FILE", shown[0] if shown else "").split(" ")
     return Reply(text=[*(f"{word} " for word in words[:-1]), words[-1]])
@@ -60,7 +71,7 @@ def _reply(said: str | Call, request: Request) -> Reply:
 def file_in_replay(recordings: Path, folder: Path) -> str:
     """The id that a replaying server gives the document."""
     with running({"mode": "replay", "recordings": str(recordings)}, folder) as server, server.client() as client:
-        return str(client.files.create(file=demo.DOCUMENT, purpose="assistants").id)
+        return str(client.files.create(file=scenes.DOCUMENT, purpose="assistants").id)
 
 
 def paced(answer: Answer, file: str) -> Answer:
@@ -84,7 +95,7 @@ def main() -> None:
         Exchange(request=each.request, answer=paced(each.parsed_answer(), file_id), origin=each.origin)
         for each in stored.exchanges
     )
-    file = demo.RECORDINGS / "default.json"
+    file = play.RECORDINGS / "default.json"
     write_scenario(file, Scenario(name=stored.scenario, exchanges=exchanges))
     print(f"\n{file}: {len(exchanges)} exchanges")
 

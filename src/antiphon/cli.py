@@ -164,9 +164,9 @@ def models(args: argparse.Namespace) -> int:
 
 def demo(_args: argparse.Namespace) -> int:
     """Drives a server on a recorded model with OpenAI's client: no network, no key."""
-    from antiphon import demo as scenes  # only this command plays them
+    from antiphon.demo import play  # only this command plays
 
-    return scenes.main()
+    return play.main()
 
 
 def version(_args: argparse.Namespace) -> int:

@@ -62,6 +62,7 @@ class Asked(Struct, frozen=True):
 
 class McpHost:
     """All servers of the tests, on one port. `calls` counts the runs of each tool; `gates` hold tools named `wait`.
+    `stopped` has the gates at which a call was cancelled.
 
     At `/played`, a server offers the functions of a recording (`offered`), whose `answers` are by name and arguments.
     """
@@ -70,6 +71,7 @@ class McpHost:
         self.asked: list[Asked] = []
         self.calls: Counter[str] = Counter()
         self.gates: dict[str, Gate] = {}
+        self.stopped: list[str] = []
         self.lies: list[dict[str, Any]] = []
         self.offered: list[dict[str, Any]] = []
         self.answers: dict[str, str] = {}
@@ -90,6 +92,7 @@ class McpHost:
         self.asked.clear()
         self.calls.clear()
         self.gates.clear()
+        self.stopped.clear()
         self.lies.clear()
 
     def __enter__(self) -> Self:
@@ -348,5 +351,9 @@ def _odd_tools(host: McpHost, server: MCPServer) -> None:
     async def wait(gate: str) -> str:
         """Waits for the test."""
         host.calls["wait"] += 1
-        await host.gates[gate].passed()
+        try:
+            await host.gates[gate].passed()
+        except asyncio.CancelledError:
+            host.stopped.append(gate)
+            raise
         return f"{gate} is open"

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import record_demo
-from antiphon import demo
+from antiphon.demo import play
 from antiphon.replay.recording import read_scenario
 
 
@@ -23,12 +23,20 @@ def test_the_demo_plays_all_its_scenes_offline(tmp_path):
     assert "calls get_weather" in got.stdout
     assert "holds 4 items" in got.stdout
     assert "searches for ['opening the lock at night']: 1 found" in got.stdout
+    assert "gauge has water_depth and sound_horn" in got.stdout
+    own, asked, answered = (
+        got.stdout.index(line)
+        for line in ('get_weather({"city": "Linden"}) ran here', "gauge | reads the depth", "ran on the MCP server")
+    )
+    assert max(own, asked) < answered, "the program's part is done while the server's part is under way"
+    leave, horn = got.stdout.index("asks for leave: sound_horn"), got.stdout.index("gauge | sounds the horn: TOOT")
+    assert leave < horn, "the MCP server was really called, and not before it was allowed"
     assert "OPENAI_API_KEY" in got.stdout, "it says how to go on"
 
 
 def test_the_shipped_recording_is_what_recording_gives_now(tmp_path, capsys):
     made = read_scenario(record_demo.record(tmp_path))
-    shipped = read_scenario(demo.RECORDINGS / "default.json")
+    shipped = read_scenario(play.RECORDINGS / "default.json")
 
     assert [each.request.body for each in made.exchanges] == [each.request.body for each in shipped.exchanges], (
         "run `make demo-recording`"
@@ -36,3 +44,10 @@ def test_the_shipped_recording_is_what_recording_gives_now(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "collect beetles" in shown
     assert "[harbour.pdf]." in shown
+
+
+def test_what_the_demo_lacks_is_named_with_the_way_to_get_it(capsys):
+    assert play.main({"openai": "the client", "no_such_package": "to see what is said"}) == 1
+    assert capsys.readouterr().err == (
+        "Missing for the demo: no_such_package (to see what is said): pip install 'antiphon[demo]'\n"
+    )

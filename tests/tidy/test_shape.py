@@ -50,9 +50,9 @@ ENVIRONMENT = {
 HEAVY = {
     ("cli.py", "antiphon"): "`antiphon serve` pays for the web server, `antiphon recordings` does not",
     ("cli.py", "antiphon.check"): "the HTTP client",
-    ("cli.py", "antiphon.demo"): "the official client",
+    ("cli.py", "antiphon.demo"): "only this command plays",
     ("cli.py", "msgspec"): "only `--json` encodes",
-    ("demo.py", "openai"): "an extra; 0.5 s",
+    ("demo/scenes.py", "openai"): "an extra; 0.5 s",
     ("testing/server.py", "openai"): "an extra; the server itself does without",
     ("plugins.py", "importlib.metadata"): "40 ms, and only a provider from outside is looked up by it",
     ("testing/rules.py", "openai.types.responses"): "an extra; 0.5 s",

@@ -30,7 +30,6 @@ NO_UNIT_TEST = {
     "app.py": "the composition root: every test in tests/api goes through it",
     "drain.py": "tests/api/test_stop.py",
     "supervisor.py": "tests/api/test_workers.py",
-    "demo.py": "tests/docs/test_demo.py",
     "check.py": "tests/unit/test_cli.py",
     "clock.py": "three lines",
     "exchange.py": "the seam's types; tests/unit/test_egress.py and tests/replay",
@@ -73,6 +72,7 @@ NO_UNIT_TEST = {
 }
 TESTED_ELSEWHERE = {
     "api": "tests/api judges the running server",
+    "demo": "tests/docs/test_demo.py",
     "replay": "tests/replay",
     "stores": "tests/contract",
     "wire": "tests/unit/wire/test_published.py compares all of them with the published document",

@@ -160,13 +160,17 @@ def _as_calls(engine: Engine, items: Sequence[Item]) -> list[Item]:
         return list(items)
     out: list[Item] = []
     outputs: list[Item] = []
+    between: list[Item] = []  # calls of the client's: of the same model call, if another one of that follows
     turn: int | None = None
     for item in items:
         tool = engine.tools.get(served_as(item))
         memory: Memory | None = getattr(item, "memory", None)
         made_in = memory.turn if memory else None
+        if outputs and tool is None and call_of(item) is not None:
+            between.append(item)
+            continue
         if outputs and (tool is None or made_in is None or made_in != turn):
-            out, outputs = [*out, *outputs], []
+            out, outputs, between = [*out, *outputs, *between], [], []
         if tool is None:
             out.append(item)
             continue
@@ -174,9 +178,11 @@ def _as_calls(engine: Engine, items: Sequence[Item]) -> list[Item]:
         if pair is None:
             continue
         (call, answer), turn = pair, made_in
+        out += between
+        between = []
         out.append(FunctionCall(call_id=call.call_id, name=call.name, arguments=call.arguments, status="completed"))
         outputs.append(FunctionCallOutput(call_id=answer.call_id, output=answer.output, status="completed"))
-    return [*out, *outputs]
+    return [*out, *outputs, *between]
 
 
 def _opened(engine: Engine, item: Reasoning, at: str) -> Reasoning:

@@ -1,5 +1,7 @@
 """Runs the calls that a model made of the server's tools: side by side, each within its time.
 
+A client that wants no parallel calls gets them one after the other, where a host makes several at once all the same.
+
 What a tool raises is told to the model, since a failing tool is no failing response. A call is run at most once unless
 its tool says that a second time does no harm: of a run that was taken over nobody knows whether it was.
 """
@@ -35,8 +37,9 @@ async def run_calls(
     and `ApiError` where it cannot go on without a call that failed.
     """
     running: Mapping[int, Running] = dict(progress.emitter.running)
-    room = asyncio.Semaphore(engine.limits.tools_at_once)
     run = progress.run
+    parallel = run.response.parallel_tool_calls or all(call.prelude for call in running.values())
+    room = asyncio.Semaphore(engine.limits.tools_at_once if parallel else 1)
     caller = Caller(
         owner=run.owner,
         access=run.access,

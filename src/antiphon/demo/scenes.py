@@ -1,28 +1,23 @@
-"""`antiphon demo`: the main job, seen in half a minute, offline.
+"""The scenes: plain client code that drives the server as any application would, so that it can be copied.
 
-Starts a server on the recording that ships with the package and drives it with the official `openai` client, as any
-application would: a streamed answer, a function-tool round trip, a conversation of two turns, an answer that cites a
-PDF. The scenes stand here as plain client code, so that they can be copied.
+A streamed answer, a function-tool round trip, a conversation of two turns, an answer that cites a PDF, a turn of three
+kinds of tools at once, and one that asks for leave first.
 """
 
 import json
-import socket
-import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from openai import OpenAI
+    from openai.types.responses import ResponseStreamEvent
 
-RECORDINGS = Path(__file__).parent / "recordings"
-DOCUMENT = RECORDINGS / "harbour.pdf"
+DOCUMENT = Path(__file__).parents[1] / "recordings" / "harbour.pdf"
+CONNECTOR = "connector_tide_gauge"
 MODEL = "demo/storyteller"
 WEATHER = {
     "type": "function",
@@ -104,17 +99,65 @@ def file_search(client: "OpenAI") -> None:
         for event in stream:
             if event.type == "response.output_item.done" and event.item.type == "file_search_call":
                 say("model", f"searches for {event.item.queries}: {len(event.item.results or [])} found")
-            elif event.type == "response.content_part.added":
-                print(f"  {'model':>8} | ", end="")
-            elif event.type == "response.output_text.delta":
-                print(event.delta, end="", flush=True)
-            elif event.type == "response.output_text.annotation.added" and event.annotation:
-                cited = event.annotation.filename if event.annotation.type == "file_citation" else ""
-                print(f" [{cited}]", end="", flush=True)
-    print()
+            show(event)
 
 
-SCENES = (streamed_answer, function_tool, conversation, file_search)
+def tools_together(client: "OpenAI") -> None:
+    """Three tools in one turn: the server runs two of them side by side, while the program runs its own."""
+    title("5. An MCP server, a search and a function, at once in one turn")
+    store = client.vector_stores.list().data[0]  # of the scene before
+    tools: Any = [
+        {"type": "mcp", "server_label": "gauge", "connector_id": CONNECTOR, "require_approval": "never"},
+        {"type": "file_search", "vector_store_ids": [store.id]},
+        WEATHER,
+    ]
+    ask = "A ship with a sick sailor wants to come in tonight; it draws three metres. May it? Will its crew get wet?"
+    say("you", ask)
+    began: dict[str | None, float] = {}
+    outputs: Any = []
+    first = ""
+    with client.responses.create(model=MODEL, input=ask, tools=tools, stream=True) as stream:
+        for event in stream:
+            if event.type == "response.output_item.added":
+                began[event.item.id] = time.monotonic()
+            elif event.type == "response.output_item.done":
+                item = event.item
+                took = f"{time.monotonic() - began[item.id]:.2f} s"
+                if item.type == "mcp_list_tools":
+                    note(f"{item.server_label} has {' and '.join(tool.name for tool in item.tools)} (asked in {took})")
+                elif item.type == "function_call":
+                    weather = json.dumps({"city": json.loads(item.arguments)["city"], "sky": "rain", "celsius": 9})
+                    outputs.append({"type": "function_call_output", "call_id": item.call_id, "output": weather})
+                    say("program", f"{item.name}({item.arguments}) ran here: {weather}")
+                elif item.type == "file_search_call":
+                    note(f"searched for {item.queries} itself, done {took} after the model asked")
+                elif item.type == "mcp_call":
+                    note(f"{item.name} ran on the MCP server, done {took} after the model asked: {item.output}")
+            elif event.type == "response.completed":
+                first = event.response.id
+    with client.responses.create(
+        model=MODEL, previous_response_id=first, input=outputs, tools=tools, stream=True
+    ) as stream:
+        for event in stream:
+            show(event)
+
+
+def approval(client: "OpenAI") -> None:
+    """A tool that has effects is called once a person has said so."""
+    title("6. A call that waits for your leave")
+    tools: Any = [{"type": "mcp", "server_label": "gauge", "connector_id": CONNECTOR, "require_approval": "always"}]
+    ask = "Tell the harbour that a ship comes in: one long blast of the horn."
+    say("you", ask)
+    first = client.responses.create(model=MODEL, input=ask, tools=tools)
+    question = next(item for item in first.output if item.type == "mcp_approval_request")
+    say("model", f"asks for leave: {question.name}({question.arguments}) on {question.server_label}")
+    say("you", "yes")
+    yes: Any = {"type": "mcp_approval_response", "approval_request_id": question.id, "approve": True}
+    second = client.responses.create(model=MODEL, previous_response_id=first.id, input=[yes], tools=tools)
+    say("model", second.output_text)
+
+
+SCENES = (streamed_answer, function_tool, conversation, file_search, tools_together, approval)
 
 
 def run(base_url: str) -> None:
@@ -124,17 +167,6 @@ def run(base_url: str) -> None:
     with OpenAI(base_url=base_url, api_key="none needed") as client:
         for scene in SCENES:
             scene(client)
-
-
-def epilogue() -> None:
-    """What to do next."""
-    title("Now with a real model")
-    print(
-        "  OPENAI_API_KEY=sk-... antiphon serve                  # OpenAI's models, as openai/NAME\n"
-        "  antiphon serve                                        # finds a local Ollama by itself\n"
-        "  OPENAI_BASE_URL=http://host:8000/v1 antiphon serve    # any server that speaks chat completions\n\n"
-        "  then point any OpenAI client at http://127.0.0.1:8321/v1"
-    )
 
 
 # ---------------------------------------------------------------- printing
@@ -147,12 +179,25 @@ def title(text: str) -> None:
 
 def say(who: str, text: str) -> None:
     """One line of the dialogue."""
-    print(f"  {who:>8} | {text}")
+    print(f"  {who:>8} | {text}", flush=True)
 
 
 def note(text: str) -> None:
     """A remark about what the server did."""
-    print(f"  {'server':>8} | {text}")
+    say("server", text)
+
+
+def show(event: "ResponseStreamEvent") -> None:
+    """What a streamed answer says, as it arrives, and where it has it from."""
+    if event.type == "response.content_part.added":
+        print(f"  {'model':>8} | ", end="")
+    elif event.type == "response.output_text.delta":
+        print(event.delta, end="", flush=True)
+    elif event.type == "response.output_text.annotation.added":
+        cited = dict(event.annotation or ()).get("filename")  # a plain dictionary in the client's older versions
+        print(f" [{cited}]", end="", flush=True)
+    elif event.type == "response.content_part.done":
+        print()
 
 
 @contextmanager
@@ -162,49 +207,3 @@ def told_by(who: str) -> Iterator[None]:
     print(f"  {who:>8} | ", end="")
     yield
     print(f"   ({time.monotonic() - started:.2f} s)")
-
-
-# ---------------------------------------------------------------- the server
-
-
-def main(recordings: Path = RECORDINGS) -> int:
-    """Starts a server on the recordings, plays the scenes, stops the server."""
-    if find_spec("openai") is None:
-        print("The demo drives the server with OpenAI's client: pip install openai", file=sys.stderr)
-        return 1
-    with serving("--mode", "replay", "--recordings", str(recordings), "--replay-speed", "1") as root:
-        print(f"Antiphon runs at {root}/v1, on a recorded model: no network, no key.")
-        run(f"{root}/v1")
-    epilogue()
-    return 0
-
-
-@contextmanager
-def serving(*flags: str) -> Iterator[str]:
-    """A server of its own on a free port, with a data folder of its own; yields its address."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    root = f"http://127.0.0.1:{port}"
-    with tempfile.TemporaryDirectory() as folder:
-        place = ["--host", "127.0.0.1", "--port", str(port), "--data", folder, "--log-level", "error"]
-        command = [sys.executable, "-m", "antiphon.cli", "serve", *place, *flags]
-        server = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: S603 (our own interpreter)
-        try:
-            _wait_for(root, server)
-            yield root
-        finally:
-            server.terminate()
-            server.wait()
-
-
-def _wait_for(root: str, server: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            raise RuntimeError(f"the server ended at once, with code {server.returncode}")
-        try:
-            with urllib.request.urlopen(f"{root}/health", timeout=1):  # noqa: S310 (our own server)
-                return
-        except OSError:
-            time.sleep(0.05)
-    raise RuntimeError("the server did not start within 20 s")

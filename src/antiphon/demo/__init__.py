@@ -1,0 +1,1 @@
+"""`antiphon demo`: the main job, seen in half a minute, offline."""
