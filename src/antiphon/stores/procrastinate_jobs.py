@@ -111,7 +111,11 @@ class ProcrastinateJobs:
         works = [self._revive(), *(self._work(name, kind) for name, kind in kinds.items())]
         tasks = {asyncio.ensure_future(work) for work in works}
         try:
-            await asyncio.gather(*tasks)
+            # No `gather`, which cancels by itself: psycopg takes the first cancellation to stop its query decently, and
+            # a second one breaks that off.
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for each in done:
+                each.result()
         finally:
             while tasks:  # the pool of connections may lose a cancellation: Python 3.11's `wait_for` does
                 for task in tasks:
