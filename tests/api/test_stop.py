@@ -46,8 +46,11 @@ def stopped(server: Server, since_s: float) -> float:
 
 
 def refuses(server: Server) -> bool:
-    """Whether it takes no connections any more."""
-    connection = server.connect(1)
+    """Whether it takes no connections any more.
+
+    A SYN that meets the listener as it closes may get no answer: TCP asks again after a second.
+    """
+    connection = server.connect(5)
     try:
         connection.connect()
     except ConnectionError:  # refused, or met the listener as it closed
