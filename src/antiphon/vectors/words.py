@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 _UNSPACED: Final = "\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _WORDS: Final = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
+_PLAIN: Final = re.compile("[a-z0-9]+")
+"""The same of folded ASCII, in half the time."""
 _VOICED: Final = "\u3099\u309a"
 """Marks that make another syllable of a Japanese one."""
 _BYTES: Final = 5
@@ -27,11 +29,11 @@ _COUNT_MAX: Final = 255
 def words(text: str) -> list[str]:
     """The words in order, folded."""
     folded = text.casefold()
-    if not folded.isascii():
-        apart = unicodedata.normalize("NFKD", folded)
-        bare = (char for char in apart if char in _VOICED or not unicodedata.category(char).startswith("M"))
-        folded = unicodedata.normalize("NFC", "".join(bare))
-    return _WORDS.findall(folded)
+    if folded.isascii():
+        return _PLAIN.findall(folded)
+    apart = unicodedata.normalize("NFKD", folded)
+    bare = (char for char in apart if char in _VOICED or not unicodedata.category(char).startswith("M"))
+    return _WORDS.findall(unicodedata.normalize("NFC", "".join(bare)))
 
 
 def term(word: str) -> int:
