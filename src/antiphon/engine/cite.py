@@ -69,6 +69,9 @@ class Citer:
 
     def _text(self, event: Text, out: list[Entry]) -> None:
         text = self._held + event.text
+        if not self._held and "<" not in text and not text.endswith(" "):  # the usual case, and a fast one
+            self._say(event, out)
+            return
         self._held, at = "", 0
         for marker in _MARKER.finditer(text):
             found = self._cited(marker[1])
@@ -109,7 +112,7 @@ class Citer:
             begun = whole.rfind("[", ends)
             self._said = whole[begun:] if begun >= 0 and len(whole) - begun <= _LINK_CHARS else ""
         if text[at:] or event.logprobs:
-            out.append(replace(event, text=text[at:]))
+            out.append(replace(event, text=text[at:]) if at else event)
 
     def _release(self, out: list[Entry]) -> None:
         if self._held:

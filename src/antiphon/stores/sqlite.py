@@ -25,8 +25,8 @@ from antiphon.stores.database import Database, Dialect, Duplicate, Mismatch, Par
 
 Sync = Literal["off", "normal", "full"]
 
-INLINE_STEPS_MAX = 20_000
-"""Virtual-machine steps after which a read leaves the event loop: about a millisecond."""
+INLINE_STEPS_MAX = 10_000
+"""Virtual-machine steps after which, or twice as many, a read leaves the event loop: about a millisecond."""
 GROUP_MAX = 64
 """Transactions in one commit at most: bounds how long the event loop is held."""
 BUSY_TIMEOUT_S = 5.0
@@ -96,7 +96,7 @@ class Sqlite:
                 self._writing.execute(f"PRAGMA journal_size_limit = {LOG_BYTES_MAX}")
                 self._writing.execute("PRAGMA busy_timeout = 0")
                 self._reading = _connect(path, opened)
-                self._reading.set_progress_handler(_stop, INLINE_STEPS_MAX)
+                self._reading.set_progress_handler(self._stop, INLINE_STEPS_MAX)
                 self._long = _connect(path, opened)
             opened.pop_all()
         self._gathered: list[_Write] = []
@@ -105,12 +105,14 @@ class Sqlite:
         self._flushing = self._paused = self._closed = False
         self._log_bytes_max = LOG_BYTES_MAX
         self._inode = 0  # of the log, once something was written
+        self._is_long = False
         self._foreign = 0
         self._reader = ThreadPoolExecutor(1, "sqlite-reader")
         self._disk = ThreadPoolExecutor(1, "sqlite-disk")
 
     async def one(self, sql: str, params: Params = ()) -> Row | None:
         """The first row."""
+        self._is_long = False
         try:
             row: Row | None = self._reading.execute(sql, params).fetchone()
         except _FOREIGN as error:
@@ -123,6 +125,7 @@ class Sqlite:
 
     async def all(self, sql: str, params: Params = ()) -> list[Row]:
         """All rows, as of one moment."""
+        self._is_long = False
         try:
             return self._reading.execute(sql, params).fetchall()
         except _FOREIGN as error:
@@ -164,6 +167,15 @@ class Sqlite:
 
     async def _read_long(self, sql: str, params: Params) -> list[Row]:
         return await asyncio.get_running_loop().run_in_executor(self._reader, _read, self._long, sql, params)
+
+    def _stop(self) -> bool:
+        """Whether a read is to be stopped: not when SQLite asks for the first time.
+
+        It counts the steps of a prepared statement over its whole life: the first time may come at once. (And Python
+        3.11 prepares a statement anew for each use once it was stopped.)
+        """
+        stop, self._is_long = self._is_long, True
+        return stop
 
     def _gather(self, statements: Sequence[Statement]) -> "asyncio.Future[list[int]]":
         loop = asyncio.get_running_loop()
@@ -383,10 +395,6 @@ def _inode_and_size(path: str) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return found.st_ino, found.st_size
-
-
-def _stop() -> int:
-    return 1
 
 
 # ---------------------------------------------------------------- errors

@@ -4,7 +4,6 @@ What the model is told of the hits is a template of Llama Stack's by default, so
 to cite stands there too. A citation's marker is taken out of the answer by `engine.cite`.
 """
 
-import asyncio
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
@@ -18,7 +17,7 @@ from antiphon.models.base import Access, Function
 from antiphon.models.tokens import count_text
 from antiphon.tools.base import Caller, Ended, Offer, Place, ServerTool
 from antiphon.vectors.base import Hit, Wanted
-from antiphon.vectors.search import source_of
+from antiphon.vectors.search import all_of, source_of
 from antiphon.vectors.wanted import ranking_of
 from antiphon.wire.calls import Answer, Call, Made
 from antiphon.wire.events import Event, FileSearchCompleted, FileSearchInProgress, FileSearchSearching, ItemPlace
@@ -124,8 +123,8 @@ class FileSearch(ServerTool):
         ranking = ranking_of(tool.ranking_options)
         wanted = Wanted(queries=tuple(item.queries), count=count, filters=tool.filters, ranking=ranking)
         stores = dict.fromkeys(tool.vector_store_ids)
-        found = await asyncio.gather(
-            *(self._search.search(caller.owner, store, wanted, access=caller.access) for store in stores)
+        found = await all_of(
+            [self._search.search(caller.owner, store, wanted, access=caller.access) for store in stores]
         )
         best = sorted((hit for hits in found for hit in hits), key=lambda hit: -hit.score)[:count]
         return Ended(item=replace(item, status="completed", results=[_result(hit) for hit in best]))

@@ -16,7 +16,7 @@ from antiphon.errors import InvalidRequest
 from antiphon.stores.database import Database, Params, Statement
 from antiphon.stores.table import INSERT_ROWS_MAX, Table
 from antiphon.vectors.base import Chunk, Key, Match, Piece
-from antiphon.vectors.words import packed
+from antiphon.vectors.terms import packed
 
 CHUNKS = Table("vector_chunks")
 STEP: Final = 500

@@ -41,6 +41,8 @@ class View(Struct, frozen=True):
     """Segments, and which of their rows count: `live` over all rows. `ranks` orders files by slot."""
 
     segments: Sequence[Segment]
+    slots: Ints
+    numbers: Ints
     live: Flags
     near: Flags
     ranks: Ints
@@ -56,7 +58,8 @@ class View(Struct, frozen=True):
 
 def view_of(segments: Sequence[Segment], slots: Flags, ranks: Ints) -> View:
     """The rows of the files that `slots` marks."""
-    live = _joined([slots[each.slots] for each in segments], np.bool_)
+    of_rows = _joined([each.slots for each in segments], np.int32)
+    live = slots[of_rows]
     lengths = _joined([each.lengths for each in segments], np.float32)
     near = live & _joined([each.vectored for each in segments], np.bool_)
     squares = _joined([each.squares for each in segments], np.float32)
@@ -64,6 +67,8 @@ def view_of(segments: Sequence[Segment], slots: Flags, ranks: Ints) -> View:
     mean = float(lengths[live].mean()) if count else 0.0
     return View(
         segments=segments,
+        slots=of_rows,
+        numbers=_joined([each.numbers for each in segments], np.int32),
         live=live,
         near=near,
         ranks=ranks,
@@ -106,7 +111,8 @@ def matching(view: View, terms: NDArray[np.uint32], *, count: int) -> Found:
             norms = view.norms[part][rows]
             scores[part][rows] += np.float32(idf(frequency, view.count)) * (counts / (counts + norms))
     scores[~view.live] = 0
-    best = _candidates(np.where(scores > 0, scores, -np.inf), count, 0.0)
+    rows = np.flatnonzero(scores > 0)
+    best = rows[_candidates(scores[rows], count, 0.0)]
     return _best(view, best, scores[best].astype(np.float64), count=count)
 
 
@@ -151,8 +157,7 @@ def _exactly(view: View, rows: NDArray[np.int64], wanted: Floats, *, metric: Met
 
 
 def _best(view: View, rows: NDArray[np.int64], scores: Scores, *, count: int) -> Found:
-    slots = _joined([segment.slots[some] for segment, some in _by_segment(view, rows)], np.int32)
-    numbers = _joined([segment.numbers[some] for segment, some in _by_segment(view, rows)], np.int32)
+    slots, numbers = view.slots[rows], view.numbers[rows]
     order = np.lexsort((numbers, view.ranks[slots], -scores))[:count]
     return Found(slots[order], numbers[order], scores[order])
 

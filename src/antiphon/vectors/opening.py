@@ -36,7 +36,8 @@ def open_indexes(config: Config, database: Database) -> dict[str, VectorIndex]:
     settings = _settings(config, database)
     made: dict[bytes, VectorIndex] = {}
     for each in settings.values():
-        index_factory(each.kind)
+        if each.kind not in OWN.values():  # those are part of this package, and import numpy
+            index_factory(each.kind)
         made.setdefault(msgspec.json.encode(each), OnFirstUse(_maker(each, database)))
     return {name: made[msgspec.json.encode(each)] for name, each in settings.items()}
 

@@ -25,7 +25,8 @@ from antiphon.stores.database import Database, Duplicate, Params, Row
 from antiphon.vectors.base import Among, Chunk, Key, Match, Metric
 from antiphon.vectors.chunk_rows import CHUNKS, ChunkRows, check_vector
 from antiphon.vectors.exact import K1, B, idf
-from antiphon.vectors.words import packed, term, unpacked, words
+from antiphon.vectors.terms import packed, term, unpacked
+from antiphon.vectors.words import words
 
 FILES_FEW: Final = 200
 """Attempts that are listed in the first query already."""

@@ -23,7 +23,7 @@ from antiphon.knowledge import IndexConfig
 from antiphon.vectors.base import Among, Chunk, Key, Match, Metric, Piece
 from antiphon.vectors.chunk_rows import check_vector
 from antiphon.vectors.exact import K1, B
-from antiphon.vectors.words import asked, packed, unpacked
+from antiphon.vectors.terms import asked, packed, unpacked
 
 LENGTH_USUAL: Final = 300.0
 """Words of a text that counts as neither long nor short."""

@@ -146,12 +146,12 @@ class Search:
         vectors = await self._embed(question.model, queries, dimension=question.key.dimension, access=access)
         key, count, among = question.key, question.count, question.among
         found = [question.index.semantic(key, vector, count=count, among=among) for vector in vectors]
-        return [by_meaning(matches, key.metric) for matches in await _all(found)]
+        return [by_meaning(matches, key.metric) for matches in await all_of(found)]
 
     async def _by_words(self, question: _Question, queries: Sequence[str]) -> list[list[Ranked]]:
         count, among = question.count, question.among
         found = [question.index.keyword(question.key, query, count=count, among=among) for query in queries]
-        return [by_words(matches) for matches in await _all(found)]
+        return [by_words(matches) for matches in await all_of(found)]
 
     async def _judged(self, question: _Question, queries: Sequence[str]) -> list[tuple[list[Ranked], float]]:
         """What words find, and how far they are to be trusted: by the text of the best."""
@@ -179,7 +179,7 @@ class Search:
             return reranked([each for each, _ in pairs], scores)
 
         most = self._config.rerank_candidates
-        return await _all([one(query, ranked[:most]) for query, ranked in results.items()])
+        return await all_of([one(query, ranked[:most]) for query, ranked in results.items()])
 
     def _among(self, owner: str, view: StoreView, wanted: Filter | None) -> Among:
         """The attempts that count and that the filter allows: the same object for the same question."""
@@ -197,7 +197,7 @@ class Search:
         return known.among
 
 
-async def _all(work: Sequence[Awaitable[T]]) -> list[T]:
+async def all_of(work: Sequence[Awaitable[T]]) -> list[T]:
     """What all of it gives; one alone needs no task."""
     return [await work[0]] if len(work) == 1 else list(await asyncio.gather(*work))
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from antiphon.vectors.base import Metric
-from antiphon.vectors.words import unpacked
+from antiphon.vectors.terms import unpacked
 
 ROWS_MAX: Final = 32_768
 """Rows of a segment at most: a posting's row fits 16 bits, and a merge takes less than a second of a thread."""

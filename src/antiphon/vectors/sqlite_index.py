@@ -20,7 +20,7 @@ from antiphon.vectors.chunk_rows import ChunkRows, Name, check_vector
 from antiphon.vectors.exact import Found, matching, nearest
 from antiphon.vectors.segments import Row, Segment, compacted, segment_of
 from antiphon.vectors.shelf import Shelf, Sight
-from antiphon.vectors.words import asked
+from antiphon.vectors.terms import asked
 
 VALUES_INLINE_MAX: Final = 2**23
 """Values of vectors that are compared without a thread: half a millisecond."""

@@ -9,7 +9,7 @@ import pytest
 
 from antiphon.vectors.exact import K1, B, matching, nearest, view_of
 from antiphon.vectors.segments import Row, compacted, kept, segment_of
-from antiphon.vectors.words import asked, packed
+from antiphon.vectors.terms import asked, packed
 
 WORDS = [f"w{n}" for n in range(40)]
 

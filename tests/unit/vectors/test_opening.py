@@ -1,5 +1,7 @@
 """Which indexes a configuration means."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,22 @@ async def test_without_configuration_there_is_the_database_by_its_names(database
     assert places(found) == [("file_a", 0)]
     await indexes["embedded"].close()
     await indexes["faiss"].close()
+
+
+def test_numpy_is_not_loaded_before_an_index_is_used():
+    """It would be a fifth of what a started server takes."""
+    start = """
+import sys, antiphon.app
+from antiphon.config import Config
+from antiphon.stores.sqlite import open_sqlite
+from antiphon.vectors.opening import open_indexes
+open_indexes(Config(), open_sqlite(None))
+print(*sys.modules)
+"""
+    loaded = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=True).stdout.split()
+
+    assert "antiphon.app" in loaded
+    assert "numpy" not in loaded
 
 
 async def test_a_configured_index_is_there_beside_it_and_may_take_a_name(database, tmp_path: Path):
