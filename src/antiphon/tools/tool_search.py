@@ -7,12 +7,14 @@ by words, those of a name before those of a description, and by meaning where th
 import logging
 import math
 import re
+import sys
+from array import array
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from operator import mul
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import numpy as np
 from msgspec.structs import replace
 
 from antiphon.errors import ApiError
@@ -47,6 +49,8 @@ _REMEMBERED: Final = 4096
 Embed = Callable[[Sequence[str], Access], Awaitable[list[bytes] | None]]
 """Texts into vectors of 32-bit floats; None: there is no model for it. Raises `ApiError`s only."""
 
+if TYPE_CHECKING:
+    Vector = array[float]
 log = logging.getLogger("antiphon.tools")
 
 
@@ -55,7 +59,7 @@ class Meanings:
 
     def __init__(self, embed: Embed) -> None:
         self._embed = embed
-        self._known: OrderedDict[str, bytes] = OrderedDict()
+        self._known: OrderedDict[str, Vector] = OrderedDict()
 
     async def nearness(self, query: str, texts: Sequence[str], access: Access) -> list[float]:
         """From 0, which is the average and below, to 1, the nearest text; nothing where there is no model."""
@@ -67,14 +71,14 @@ class Meanings:
             vectors = await self._embed(some, access)
             if vectors is None:
                 return []
-            found.update(zip(some, vectors, strict=True))
+            found.update(zip(some, map(_unit, vectors), strict=True))
         if len(set(map(len, found.values()))) > 1:  # another model embeds by now
             self._known.clear()
             return []
         self._remember(found)
-        return near({text: np.frombuffer(vector, dtype="<f4") for text, vector in found.items()}, query, texts)
+        return near(found[query], [found[text] for text in texts])
 
-    def _remember(self, found: Mapping[str, bytes]) -> None:
+    def _remember(self, found: "Mapping[str, Vector]") -> None:
         for text, vector in found.items():
             self._known[text] = vector
             self._known.move_to_end(text)
@@ -219,14 +223,23 @@ def ranked(query: str, offers: Sequence[Offer], nearness: Sequence[float] = ()) 
     return [offers[index] for index in order if shares[index] > _LEAST or close[index] > _NEAR]
 
 
-def near(vectors: "Mapping[str, np.ndarray[Any, Any]]", query: str, texts: Sequence[str]) -> list[float]:
-    """How near each text's vector is to the query's, from 0 (the average and below) to 1 (the nearest)."""
-    if len(texts) == 1:
+def near(query: "Vector", vectors: "Sequence[Vector]") -> list[float]:
+    """How near each is to the query, from 0 (the average and below) to 1 (the nearest). All have the length 1."""
+    if len(vectors) == 1:
         return [1.0]
-    one, *others = (vectors[text] / (np.linalg.norm(vectors[text]) or 1.0) for text in (query, *texts))
-    cosines = np.stack(others) @ one
-    above = np.maximum(cosines - cosines.mean(), 0.0)
-    return [float(each) for each in above / (above.max() or 1.0)]
+    cosines = [sum(map(mul, query, vector)) for vector in vectors]
+    average = sum(cosines) / (len(cosines) or 1)
+    most = max((cosine - average for cosine in cosines), default=0.0)
+    return [max(cosine - average, 0.0) / most if most > 0 else 0.0 for cosine in cosines]
+
+
+def _unit(packed: bytes) -> "Vector":
+    """The vector of length 1 in this direction. Tools are few: numpy would cost more at start than it saves here."""
+    vector = array("f", packed)
+    if sys.byteorder == "big":
+        vector.byteswap()
+    length = math.hypot(*vector) or 1.0
+    return array("f", [each / length for each in vector])
 
 
 def by_words(query: str, offers: Sequence[Offer]) -> list[float]:

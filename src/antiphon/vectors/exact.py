@@ -111,8 +111,8 @@ def matching(view: View, terms: NDArray[np.uint32], *, count: int) -> Found:
             norms = view.norms[part][rows]
             scores[part][rows] += np.float32(idf(frequency, view.count)) * (counts / (counts + norms))
     scores[~view.live] = 0
-    rows = np.flatnonzero(scores > 0)
-    best = rows[_candidates(scores[rows], count, 0.0)]
+    having = np.flatnonzero(scores > 0)
+    best = having[_candidates(scores[having], count, 0.0)]
     return _best(view, best, scores[best].astype(np.float64), count=count)
 
 
