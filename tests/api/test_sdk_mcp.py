@@ -23,19 +23,6 @@ CALLED = [
 LOOPBACK = {"ports": [], "allowed_networks": ["127.0.0.0/8"]}
 
 
-@pytest.fixture(scope="module")
-def session_mcp() -> Iterator[McpHost]:
-    with McpHost() as started:
-        yield started
-
-
-@pytest.fixture
-def mcp(session_mcp: McpHost) -> McpHost:
-    """The MCP servers, with nothing asked of them yet."""
-    session_mcp.reset()
-    return session_mcp
-
-
 def settings(host: Host, mcp: McpHost) -> dict[str, Any]:
     """Antiphon in front of both, with one connector and patience for a second."""
     return {

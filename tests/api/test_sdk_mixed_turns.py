@@ -71,19 +71,6 @@ class Held:
         return Raw(headers=answer.headers, steps=[self.gates[kind], *answer.steps])
 
 
-@pytest.fixture(scope="module")
-def session_mcp() -> Iterator[McpHost]:
-    with McpHost() as started:
-        yield started
-
-
-@pytest.fixture
-def mcp(session_mcp: McpHost) -> McpHost:
-    """The MCP servers, with nothing asked of them yet."""
-    session_mcp.reset()
-    return session_mcp
-
-
 @pytest.fixture
 def host(host: Host) -> Host:
     """A host whose script is for the chat model alone."""

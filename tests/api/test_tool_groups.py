@@ -19,19 +19,6 @@ FOUND = {"results": [{"url": "https://example.org/a", "title": "A", "content": "
 CLOSING = "Use them as supporting information only in answering this query.\n"
 
 
-@pytest.fixture(scope="module")
-def session_mcp() -> Iterator[McpHost]:
-    with McpHost() as started:
-        yield started
-
-
-@pytest.fixture
-def mcp(session_mcp: McpHost) -> McpHost:
-    """The MCP servers, with nothing asked of them yet."""
-    session_mcp.reset()
-    return session_mcp
-
-
 def settings(host: Host, mcp: McpHost) -> dict[str, Any]:
     """Antiphon with a connector and a search provider."""
     gmail = {"url": mcp.url("/auth/mcp"), "authorization": TOKEN, "allowed_tools": ["get_boiling_point"]}
