@@ -105,8 +105,8 @@ class Postgres:
     async def close(self) -> None:
         """Finishes what was begun, and closes all connections."""
         self._closed = True
-        while self._tasks:
-            await asyncio.gather(*self._tasks)
+        while self._tasks:  # `gather` of what is done would not let them go: since Python 3.12 it waits for nothing
+            await asyncio.wait(self._tasks)
         for each in (self._reading, self._writing, self._waiting):
             await each.close()
 
