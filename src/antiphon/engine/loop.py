@@ -89,7 +89,9 @@ async def _steps(
                 async for events in turn:
                     yield events
         step = decide(emitter.turn, 0)
-        if isinstance(step, Outcome) or (step == "ask again" and _tokens_left(emitter) <= 0):
+        # The last call is made without tools; a model that calls some all the same is not asked once more.
+        over = emitter.turns + 1 >= engine.limits.model_calls_max or _tokens_left(emitter) <= 0
+        if isinstance(step, Outcome) or (step == "ask again" and over):
             return
         yield [*last]
         last.clear()

@@ -155,6 +155,13 @@ async def test_the_last_model_call_is_made_without_the_servers_tools(bench):
     assert (len(bench.provider.requests), bench.asked().functions) == (3, ())
 
 
+@pytest.mark.parametrize("more", [{}, {"max_tool_calls": 1}])
+async def test_a_model_that_calls_tools_it_is_not_offered_is_not_asked_for_ever(bench, more):
+    bench = bench(*(searching("q") for _ in range(9)), tools=tools(a=FOUND), model_calls_max=3)
+    response = await bench.response(input="hi", tools=[TOOL], **more)
+    assert (response.status, len(bench.provider.requests)) == ("incomplete", 3)
+
+
 async def test_what_had_to_be_called_was_called(bench):
     bench = bench(searching("q"), text("ok"), tools=tools(a=FOUND))
     await bench.response(input="hi", tools=[TOOL], tool_choice={"type": "file_search"})
